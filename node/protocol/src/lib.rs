@@ -1,0 +1,19 @@
+//! Every decision of a Coequal node. No I/O, no clock, no randomness: what happens comes in as values,
+//! what to do goes out as values, so that the same code runs in a model checker, in a simulation and in
+//! production.
+//!
+//! Modules stand in reading order: a document's register first, then what is built on registers.
+
+pub mod ballot;
+pub mod key;
+pub mod message;
+pub mod record;
+pub mod register;
+pub mod revision;
+
+pub use ballot::{Ballot, BallotClass};
+pub use key::Key;
+pub use message::Message;
+pub use record::LogRecord;
+pub use register::{Held, Register};
+pub use revision::{Effect, HistoryEntry, RequestId, Revision};

@@ -1,0 +1,60 @@
+//! Command line of a node. Every flag has an environment variable.
+
+use coequal_types::NodeName;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// One replica node of a Coequal cluster.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "coequal-node",
+    version,
+    about = "One replica node of a Coequal cluster: a full master with its own storage.",
+    after_help = "Exit codes: 0 stopped as asked, 1 failed (the last line says why), 2 wrong usage.\n\n\
+Examples:\n  First node of a new cluster:\n    coequal-node --name a --data /var/lib/coequal --listen 127.0.0.1:7601 --listen-peers 127.0.0.1:7701 --initialize\n  \
+Another node that joins it:\n    coequal-node --name b --data /var/lib/coequal-b --listen 127.0.0.1:7602 --listen-peers 127.0.0.1:7702 --join 127.0.0.1:7701"
+)]
+pub struct NodeArgs {
+    /// Name of this node, unique in its cluster.
+    #[arg(long, env = "COEQUAL_NAME")]
+    pub name: NodeName,
+    /// Data directory; made if it does not exist.
+    #[arg(long, env = "COEQUAL_DATA")]
+    pub data: PathBuf,
+    /// Where the HTTP API listens.
+    #[arg(long, env = "COEQUAL_LISTEN", default_value = "127.0.0.1:7600")]
+    pub listen: SocketAddr,
+    /// Where other nodes connect.
+    #[arg(long, env = "COEQUAL_LISTEN_PEERS", default_value = "127.0.0.1:7700")]
+    pub listen_peers: SocketAddr,
+    /// Address that other nodes use to reach this one, `host:port`; by default the listening address.
+    #[arg(long, env = "COEQUAL_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Address that clients use to reach the HTTP API, `host:port`; by default the listening address.
+    #[arg(long, env = "COEQUAL_ADVERTISE_API")]
+    pub advertise_api: Option<String>,
+    /// Peer addresses of nodes whose cluster to join, until one of them takes this node in.
+    #[arg(long, env = "COEQUAL_JOIN", value_delimiter = ',', value_name = "HOST:PORT")]
+    pub join: Vec<String>,
+    /// Make a new cluster of this one node if the data directory belongs to none yet.
+    #[arg(long, env = "COEQUAL_INITIALIZE")]
+    pub initialize: bool,
+    /// Memory for each database's page cache, in MiB.
+    #[arg(long, env = "COEQUAL_CACHE_MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(4..=65536))]
+    pub cache_mib: u32,
+    /// Memory for writes that are not yet in a checkpoint, per database, in MiB.
+    #[arg(long, env = "COEQUAL_OVERLAY_MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub overlay_mib: u32,
+    /// Largest document, in bytes (at most 16 MiB).
+    #[arg(long, env = "COEQUAL_DOCUMENT_BYTES_MAX", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
+    pub document_bytes_max: u32,
+    /// A peer that was not heard of for this long counts as unreachable, in milliseconds.
+    #[arg(long, env = "COEQUAL_UNREACHABLE_AFTER_MS", default_value_t = 1500, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub unreachable_after_ms: u64,
+    /// How fast this node copies databases to others at most, in MiB per second; 0 is unlimited.
+    #[arg(long, env = "COEQUAL_DEPLOY_MIB_PER_SECOND", default_value_t = 0)]
+    pub deploy_mib_per_second: u32,
+    /// Logs as JSON, one object a line.
+    #[arg(long, env = "COEQUAL_LOG_JSON")]
+    pub log_json: bool,
+}

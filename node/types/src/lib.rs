@@ -1,0 +1,18 @@
+//! Words that the nodes and the operator share. No I/O, no Kubernetes.
+//!
+//! Modules stand in reading order.
+
+pub mod configuration;
+pub mod document;
+pub mod ids;
+pub mod names;
+pub mod rest;
+pub mod settings;
+pub mod status;
+
+pub use configuration::{Configuration, NodeEntry};
+pub use document::{Document, DocumentError};
+pub use ids::{ClusterId, DatabaseId, Incarnation, NodeId};
+pub use names::{CollectionName, DatabaseName, DocumentKey, NameError, NodeName};
+pub use settings::{DatabaseSettings, QuorumError, ReadQuorum, WriteQuorum};
+pub use status::{DatabaseStatus, NodeStatus, Progress, SynchronizationPhase};
