@@ -2,6 +2,7 @@
 
 use crate::{ClusterId, DatabaseId, DatabaseName, DatabaseSettings, NodeId, NodeName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The configuration of a database: who votes, who learns, and the settings. It is itself a document
 /// (collection `databases` of the system database), chosen by the same protocol as any other.
@@ -25,6 +26,13 @@ pub struct Configuration {
     /// Nodes that a person removed from this database: auto-deploy leaves them alone.
     #[serde(default)]
     pub excluded: Vec<NodeId>,
+    /// Epoch at which each member was taken in: one that knows only older epochs was removed in between, and its
+    /// old copy counts no more (I7).
+    #[serde(default)]
+    pub joined: BTreeMap<NodeId, u64>,
+    /// Former databases of this name that were dropped on purpose: a returning node sets such a copy aside.
+    #[serde(default)]
+    pub dropped_uuids: Vec<DatabaseId>,
     /// What the user chose.
     pub settings: DatabaseSettings,
     /// A dropped database keeps its configuration so that late nodes learn of the drop.

@@ -1,0 +1,216 @@
+//! Hot alignment: how a node that was away, or is new, comes to hold every acknowledged write (G4).
+//!
+//! ```text
+//! CONNECTING ─► (a majority adopted this epoch) ─► DRAINING ─► SETTLING ─► aligned
+//!      ▲                                              │            │
+//!      └────── a source's feed changed, a new epoch, too few sources ──┘
+//! ```
+//!
+//! The feed is pulled by cursor, so "start streaming, only then sample" holds by construction: whatever enters
+//! a source's feed after the sample has a higher sequence and will be pulled too. A sample is the pair of feed
+//! head and pending keys: a holder of a chosen value need not know that it was chosen, so the value may be in no
+//! feed yet; settling these keys by a quorum read closes that hole.
+
+use crate::key::Key;
+use crate::quorum::{NodeSet, sources_needed};
+use crate::record::FeedId;
+use coequal_types::settings::majority;
+use coequal_types::{Configuration, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A source's sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSample {
+    /// Identity of its feed.
+    pub feed: FeedId,
+    /// Its head when sampled.
+    pub head: u64,
+    /// Live entries that lay behind this node's cursor.
+    pub behind: u64,
+    /// Keys that were accepted there and not known to be chosen.
+    pub pending: Vec<Key>,
+}
+
+/// What the alignment is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlignmentPhase {
+    /// Waits until a majority has adopted the epoch and enough sources were sampled.
+    Connecting,
+    /// Pulls the sampled sources' feeds up to the sampled heads.
+    Draining,
+    /// Settles pending keys by quorum reads.
+    Settling,
+    /// Done.
+    Aligned,
+}
+
+/// One alignment of one database on one node, against one epoch.
+#[derive(Debug, Clone)]
+pub struct Alignment {
+    /// Number of this alignment; answers to earlier ones do not count.
+    pub id: u64,
+    me: NodeId,
+    epoch: u64,
+    voters: Vec<NodeId>,
+    needed: usize,
+    adopted: NodeSet,
+    samples: BTreeMap<NodeId, SourceSample>,
+    drained: NodeSet,
+    unsettled: BTreeSet<Key>,
+    own_pending_taken: bool,
+    settled: u64,
+}
+
+impl Alignment {
+    /// An alignment of `me` under `configuration`. In a joint epoch the sources are the old voters: what was
+    /// chosen so far was chosen by them. `new_disk`: this node may have forgotten something (new, restored, or
+    /// not an unbroken voter of the set that it aligns with).
+    pub fn new(id: u64, me: NodeId, configuration: &Configuration, new_disk: bool) -> Self {
+        let voters = configuration.joint_with.clone().unwrap_or_else(|| configuration.voters.clone());
+        let forgot = new_disk || !voters.contains(&me);
+        let others = voters.iter().filter(|voter| **voter != me).count();
+        let needed = sources_needed(voters.len(), forgot).min(others);
+        let mut adopted = NodeSet::new();
+        if voters.contains(&me) {
+            adopted.insert(me);
+        }
+        Self {
+            id,
+            me,
+            epoch: configuration.epoch,
+            voters,
+            needed,
+            adopted,
+            samples: BTreeMap::new(),
+            drained: NodeSet::new(),
+            unsettled: BTreeSet::new(),
+            own_pending_taken: false,
+            settled: 0,
+        }
+    }
+
+    /// Epoch that is being aligned with.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Sources needed in all.
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
+    /// Voters to ask for a sample: those without one, while more are needed.
+    pub fn to_sample(&self) -> Vec<NodeId> {
+        if self.adoption_complete() && self.samples.len() >= self.needed {
+            return Vec::new();
+        }
+        let asked = |node: &&NodeId| **node != self.me && !self.samples.contains_key(node);
+        self.voters.iter().filter(asked).copied().collect()
+    }
+
+    fn adoption_complete(&self) -> bool {
+        let voters = u32::try_from(self.voters.len()).unwrap_or(u32::MAX);
+        u32::try_from(self.adopted.len()).unwrap_or(0) >= majority(voters).min(voters)
+    }
+
+    /// A voter answered with its sample. Samples count only once a majority of the voters is known to have
+    /// adopted this epoch: before that, something may still be chosen by the former quorums alone.
+    pub fn on_sample(&mut self, from: NodeId, epoch: u64, sample: SourceSample) {
+        if epoch < self.epoch || from == self.me || !self.voters.contains(&from) {
+            return;
+        }
+        if !self.adoption_complete() {
+            self.adopted.insert(from);
+            // The sample that completes the adoption was taken at a time when it may not have been complete.
+            return;
+        }
+        if self.samples.len() < self.needed && !self.samples.contains_key(&from) {
+            self.unsettled.extend(sample.pending.iter().cloned());
+            self.samples.insert(from, sample);
+        }
+    }
+
+    /// Own pending keys, to be taken once all samples are there; `None` if not due (again).
+    pub fn wants_own_pending(&self) -> bool {
+        !self.own_pending_taken && self.adoption_complete() && self.samples.len() >= self.needed
+    }
+
+    /// This node's own pending keys: they are settled as well.
+    pub fn take_own_pending(&mut self, keys: Vec<Key>) {
+        self.own_pending_taken = true;
+        self.unsettled.extend(keys);
+    }
+
+    /// This node has applied `source`'s feed `feed` up to `sequence`.
+    pub fn on_cursor(&mut self, source: NodeId, feed: FeedId, sequence: u64) {
+        if let Some(sample) = self.samples.get(&source)
+            && sample.feed == feed
+            && sequence >= sample.head
+        {
+            self.drained.insert(source);
+        }
+    }
+
+    /// A source became unreachable or its feed was replaced: another one is needed in its place.
+    pub fn lose_source(&mut self, source: NodeId) {
+        if !self.drained.contains(&source) && self.samples.remove(&source).is_some() {
+            // Its pending keys stay: settling one key more than needed is harmless.
+            self.own_pending_taken = false;
+        }
+    }
+
+    /// Whether `source` is one of the sampled sources that is not drained yet.
+    pub fn waits_for(&self, source: NodeId) -> bool {
+        self.samples.contains_key(&source) && !self.drained.contains(&source)
+    }
+
+    /// Keys to settle next, once everything is drained; at most `max`.
+    pub fn to_settle(&self, max: usize) -> Vec<Key> {
+        if self.phase() != AlignmentPhase::Settling {
+            return Vec::new();
+        }
+        self.unsettled.iter().take(max).cloned().collect()
+    }
+
+    /// `key` was settled: its chosen state is in the local store.
+    pub fn on_settled(&mut self, key: &Key) {
+        self.settled += u64::from(self.unsettled.remove(key));
+    }
+
+    /// Where this alignment is.
+    pub fn phase(&self) -> AlignmentPhase {
+        if !self.adoption_complete() || self.samples.len() < self.needed || !self.own_pending_taken {
+            AlignmentPhase::Connecting
+        } else if self.drained.len() < self.needed {
+            AlignmentPhase::Draining
+        } else if !self.unsettled.is_empty() {
+            AlignmentPhase::Settling
+        } else {
+            AlignmentPhase::Aligned
+        }
+    }
+
+    /// Live entries that lay behind the cursors when the sources were sampled.
+    pub fn entries_total(&self) -> u64 {
+        self.samples.values().map(|sample| sample.behind).sum()
+    }
+
+    /// Keys settled, and keys to settle in all.
+    pub fn settling(&self) -> (u64, u64) {
+        (self.settled, self.settled + self.unsettled.len() as u64)
+    }
+
+    /// The sampled heads, for the alignment point.
+    pub fn heads(&self) -> Vec<(NodeId, u64)> {
+        self.samples.iter().map(|(node, sample)| (*node, sample.head)).collect()
+    }
+}
+
+/// G4: aligned means enough sources drained to their heads and no pending key left.
+pub fn invariant_aligned_means_drained_and_settled(alignment: &Alignment) -> bool {
+    alignment.phase() != AlignmentPhase::Aligned
+        || (alignment.drained.len() >= alignment.needed
+            && alignment.unsettled.is_empty()
+            && alignment.own_pending_taken
+            && alignment.adoption_complete())
+}

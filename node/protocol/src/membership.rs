@@ -1,0 +1,155 @@
+//! Who votes: one step of change at a time, each a new epoch chosen by the protocol itself.
+//!
+//! ```text
+//!  not a member ─► learner ─► (aligned) ─► joint epoch {old, new} ─► (majority of new aligned) ─► voter
+//!  voter ─► joint epoch {old, new without it} ─► (majority of new aligned) ─► not a member
+//! ```
+//!
+//! Any node may drive a change; the next one who looks goes on where a crashed driver stopped, because each
+//! step follows from the chosen configuration and from what is observed, and from nothing else.
+
+use coequal_types::settings::majority;
+use coequal_types::{Configuration, DatabaseStatus, NodeId};
+use std::collections::BTreeMap;
+
+/// What is known of one node with respect to one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemberView {
+    /// In the cluster's list of nodes and not being removed.
+    pub stays: bool,
+    /// Whether the deciding node reaches it.
+    pub reachable: bool,
+    /// For how long a majority of the voters has not reached it (each by its own clock): the least of that majority, in ms.
+    pub unreachable_by_majority_ms: u64,
+    /// Its own word on its status.
+    pub status: Option<DatabaseStatus>,
+    /// The newest epoch against which it has aligned.
+    pub aligned_epoch: u64,
+}
+
+/// The next step for `configuration`, or `None` when it is as it should be (or nothing can be done now).
+pub fn next_change(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {
+    if configuration.dropped {
+        return None;
+    }
+    if configuration.joint_with.is_some() {
+        return finish_joint(configuration, nodes);
+    }
+    remove_one(configuration, nodes)
+        .or_else(|| promote_learners(configuration, nodes))
+        .or_else(|| add_learners(configuration, nodes))
+}
+
+/// The joint epoch ends when a majority of the new voters holds everything chosen so far.
+fn finish_joint(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {
+    let holds = |node: &&NodeId| nodes.get(node).is_some_and(|view| view.aligned_epoch >= configuration.epoch);
+    let aligned = configuration.voters.iter().filter(holds).count();
+    let needed = majority(u32::try_from(configuration.voters.len()).unwrap_or(u32::MAX)) as usize;
+    (aligned >= needed).then(|| {
+        let mut next = successor(configuration);
+        next.joint_with = None;
+        let members = next.members();
+        next.joined.retain(|node, _| members.contains(node));
+        next
+    })
+}
+
+fn remove_one(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {
+    let members = configuration.members();
+    let gone = members.iter().copied().find(|node| must_go(configuration, *node, nodes))?;
+    without(configuration, gone)
+}
+
+fn must_go(configuration: &Configuration, node: NodeId, nodes: &BTreeMap<NodeId, MemberView>) -> bool {
+    let view = nodes.get(&node).copied().unwrap_or_default();
+    let grace_ms = u64::from(configuration.settings.unreachable_grace_period_seconds) * 1000;
+    let lapsed = !configuration.name.is_system()
+        && !configuration.settings.hot_alignment
+        && view.unreachable_by_majority_ms > grace_ms;
+    !view.stays || configuration.excluded.contains(&node) || lapsed
+}
+
+/// The configuration without `node`, by way of a joint epoch if it votes. `None` for the last voter.
+pub fn without(configuration: &Configuration, node: NodeId) -> Option<Configuration> {
+    let mut next = successor(configuration);
+    next.learners.retain(|learner| *learner != node);
+    next.joined.remove(&node);
+    if configuration.voters.contains(&node) {
+        next.voters.retain(|voter| *voter != node);
+        if next.voters.is_empty() {
+            return None;
+        }
+        next.joint_with = Some(configuration.voters.clone());
+    }
+    Some(next)
+}
+
+/// All learners that are aligned become voters, together.
+fn promote_learners(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {
+    let ready = |node: &NodeId| {
+        nodes.get(node).is_some_and(|view| view.reachable && view.stays && view.status == Some(DatabaseStatus::Online))
+    };
+    let promoted: Vec<NodeId> = configuration.learners.iter().copied().filter(ready).collect();
+    if promoted.is_empty() {
+        return None;
+    }
+    let mut next = successor(configuration);
+    next.learners.retain(|node| !promoted.contains(node));
+    next.joint_with = Some(configuration.voters.clone());
+    next.voters.extend(promoted);
+    next.voters.sort_unstable();
+    Some(next)
+}
+
+/// With `autoDeploy`, every reachable node of the cluster that lacks the database is taken in as a learner.
+fn add_learners(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {
+    if !configuration.settings.auto_deploy && !configuration.name.is_system() {
+        return None;
+    }
+    let members = configuration.members();
+    let lacks = |(node, view): &(&NodeId, &MemberView)| {
+        view.stays && view.reachable && !members.contains(node) && !configuration.excluded.contains(node)
+    };
+    let added: Vec<NodeId> = nodes.iter().filter(lacks).map(|(node, _)| *node).collect();
+    if added.is_empty() {
+        return None;
+    }
+    let mut next = successor(configuration);
+    for node in added {
+        next.learners.push(node);
+        next.joined.insert(node, next.epoch);
+    }
+    next.learners.sort_unstable();
+    Some(next)
+}
+
+/// The configuration with `node` as a learner (deploy by hand); `None` if it is a member already.
+pub fn with_learner(configuration: &Configuration, node: NodeId) -> Option<Configuration> {
+    if configuration.is_member(node) {
+        return None;
+    }
+    let mut next = successor(configuration);
+    next.excluded.retain(|excluded| *excluded != node);
+    next.learners.push(node);
+    next.learners.sort_unstable();
+    next.joined.insert(node, next.epoch);
+    Some(next)
+}
+
+/// The same configuration one epoch on.
+pub fn successor(configuration: &Configuration) -> Configuration {
+    Configuration { epoch: configuration.epoch + 1, ..configuration.clone() }
+}
+
+/// I6: a step from one epoch to the next keeps a set of voters in common, or goes by way of a joint epoch.
+pub fn invariant_step_is_safe(old: &Configuration, new: &Configuration) -> bool {
+    new.epoch == old.epoch + 1
+        && old.uuid == new.uuid
+        && !new.voters.is_empty()
+        && match (&old.joint_with, &new.joint_with) {
+            (None, None) => old.voters == new.voters,
+            (None, Some(joint)) => *joint == old.voters,
+            (Some(_), None) => old.voters == new.voters,
+            (Some(before), Some(joint)) => before == joint && old.voters == new.voters,
+        }
+}

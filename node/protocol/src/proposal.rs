@@ -1,0 +1,304 @@
+//! The proposer's side of a register (CASPaxos): one attempt after another to get operations chosen.
+//!
+//! A proposal carries one or several operations of one document (they are applied one after the other and
+//! chosen together). It says what to send; the caller sends, waits and tells what came back.
+
+use crate::ballot::Ballot;
+use crate::message::{Operation, Rejection};
+use crate::operation::{Applied, apply};
+use crate::quorum::{NodeSet, is_read_quorum, is_write_quorum};
+use crate::register::Held;
+use crate::revision::{Effect, HISTORY_DEPTH, Revision};
+use coequal_types::{Configuration, NodeId};
+use std::sync::Arc;
+
+/// The result of one operation, valid once the proposal is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperationResult {
+    /// Chosen (now or by an earlier try of the same request).
+    Written {
+        /// Version that the write produced.
+        version: u64,
+        /// Its stamp.
+        stamp: Ballot,
+        /// What it did.
+        effect: Effect,
+    },
+    /// Refused by a chosen state.
+    Rejected(Rejection),
+    /// Nothing to do (settling).
+    Settled,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing until the next answer.
+    Wait,
+    /// Send an accept to every voter.
+    Accept {
+        /// Ballot of the round.
+        ballot: Ballot,
+        /// The value.
+        revision: Arc<Revision>,
+    },
+    /// Chosen: answer the clients and let the others learn it.
+    Done {
+        /// One result for each operation.
+        results: Vec<OperationResult>,
+        /// What is chosen now and at which ballot; `None` when the document never existed.
+        chosen: Option<Held>,
+        /// Whether this round chose it, so that the next write may skip its prepare (one-round write a).
+        own_round: bool,
+    },
+    /// Somebody else was faster: back off, then start again above `promised`.
+    Lost {
+        /// The ballot to go beyond.
+        promised: Ballot,
+    },
+    /// Whether the operations were applied cannot be told any more (I9).
+    Unknown,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Preparing { answered: NodeSet, best: Option<Held>, best_chosen: bool, holders: NodeSet },
+    Accepting { revision: Arc<Revision>, results: Vec<OperationResult>, answered: NodeSet },
+}
+
+/// An accept that was sent and whose outcome is not known.
+#[derive(Debug)]
+struct SentAccept {
+    ballot: Ballot,
+    stamp: Ballot,
+    base_version: u64,
+    results: Vec<OperationResult>,
+}
+
+/// Operations on one document on their way to being chosen.
+#[derive(Debug)]
+pub struct Proposal {
+    operations: Vec<Operation>,
+    ballot: Ballot,
+    phase: Phase,
+    sent: Vec<SentAccept>,
+    lost_rounds: u32,
+}
+
+impl Proposal {
+    /// A proposal that has not started a round yet.
+    pub fn new(operations: Vec<Operation>) -> Self {
+        Self { operations, ballot: Ballot::NONE, phase: Phase::Idle, sent: Vec::new(), lost_rounds: 0 }
+    }
+
+    /// Ballot of the round under way.
+    pub fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// Rounds lost so far.
+    pub fn lost_rounds(&self) -> u32 {
+        self.lost_rounds
+    }
+
+    /// Whether some accept may have been taken by somebody: from then on "not applied" must be proved (I9).
+    pub fn may_be_applied(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
+    /// Voters that answered in this round.
+    pub fn answered(&self) -> usize {
+        match &self.phase {
+            Phase::Idle => 0,
+            Phase::Preparing { answered, .. } | Phase::Accepting { answered, .. } => answered.len(),
+        }
+    }
+
+    /// The accept of this round, for sending again to voters that have not answered.
+    pub fn accept_under_way(&self) -> Option<(Arc<Revision>, &NodeSet)> {
+        match &self.phase {
+            Phase::Accepting { revision, answered, .. } => Some((Arc::clone(revision), answered)),
+            _ => None,
+        }
+    }
+
+    /// Voters that have promised in this round, while it prepares.
+    pub fn prepare_under_way(&self) -> Option<&NodeSet> {
+        match &self.phase {
+            Phase::Preparing { answered, .. } => Some(answered),
+            _ => None,
+        }
+    }
+
+    /// Starts a round with a prepare at `ballot`, which must be above every ballot of this proposal (I2).
+    pub fn prepare(&mut self, ballot: Ballot) {
+        self.ballot = ballot;
+        self.phase =
+            Phase::Preparing { answered: NodeSet::new(), best: None, best_chosen: false, holders: NodeSet::new() };
+    }
+
+    /// Starts a round without a prepare, on what this coordinator knows to be chosen and promised (one-round
+    /// write a, `base` given) or on nothing (b). `None` when the operations would be refused: a refusal is an
+    /// answer about a chosen state, so it needs the prepare (I8).
+    pub fn accept_directly(&mut self, ballot: Ballot, base: Option<&Held>) -> Option<Step> {
+        let (revision, results) = self.plan(base.map(|held| held.revision.as_ref()), ballot);
+        if results.iter().any(|result| !matches!(result, OperationResult::Written { .. })) {
+            return None;
+        }
+        let revision = revision?;
+        self.ballot = ballot;
+        Some(self.send_accept(revision, base.map_or(0, |held| held.revision.version), results))
+    }
+
+    /// A voter promised.
+    pub fn on_promised(&mut self, configuration: &Configuration, from: NodeId, ballot: Ballot, held: Option<Held>, chosen: bool) -> Step {
+        let Phase::Preparing { answered, best, best_chosen, holders } = &mut self.phase else {
+            return Step::Wait;
+        };
+        if ballot != self.ballot || !configuration.is_voter(from) || !answered.insert(from) {
+            return Step::Wait;
+        }
+        let (theirs, ours) =
+            (held.as_ref().map_or(Ballot::NONE, |h| h.ballot), best.as_ref().map_or(Ballot::NONE, |h| h.ballot));
+        if theirs > ours {
+            *best = held;
+            *best_chosen = chosen;
+            *holders = NodeSet::from([from]);
+        } else if theirs == ours {
+            *best_chosen |= chosen && !theirs.is_none();
+            holders.insert(from);
+        }
+        if !is_read_quorum(configuration, answered) {
+            return Step::Wait;
+        }
+        let known_chosen = *best_chosen || is_write_quorum(configuration, holders);
+        let best = best.clone();
+        self.decide(best, known_chosen)
+    }
+
+    /// A voter accepted.
+    pub fn on_accepted(&mut self, configuration: &Configuration, from: NodeId, ballot: Ballot) -> Step {
+        let Phase::Accepting { answered, .. } = &mut self.phase else {
+            return Step::Wait;
+        };
+        if ballot != self.ballot || !configuration.is_voter(from) {
+            return Step::Wait;
+        }
+        answered.insert(from);
+        if !is_write_quorum(configuration, answered) {
+            return Step::Wait;
+        }
+        let Phase::Accepting { revision, results, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return Step::Wait;
+        };
+        Step::Done { results, chosen: Some(Held { ballot, revision }), own_round: true }
+    }
+
+    /// A voter refused, because it promised or accepted something higher. The round is given up at once: an
+    /// accept that was sent stays in `sent`, its ballot is never used again (I2).
+    pub fn on_refused(&mut self, ballot: Ballot, promised: Ballot) -> Step {
+        if ballot != self.ballot || matches!(self.phase, Phase::Idle) {
+            return Step::Wait;
+        }
+        self.abandon_round();
+        Step::Lost { promised }
+    }
+
+    /// Gives up the round (refused, new epoch, too long without a quorum).
+    pub fn abandon_round(&mut self) {
+        self.phase = Phase::Idle;
+        self.lost_rounds += 1;
+    }
+
+    /// With a quorum of promises: what to propose, or the answer.
+    fn decide(&mut self, best: Option<Held>, known_chosen: bool) -> Step {
+        let current = best.as_ref().map(|held| held.revision.as_ref());
+        if let Some(results) = self.find_own(current) {
+            return self.answer_or_confirm(best, known_chosen, results);
+        }
+        if !self.past_is_certain(current) {
+            self.phase = Phase::Idle;
+            return Step::Unknown;
+        }
+        let (revision, results) = self.plan(current, self.ballot);
+        match revision {
+            Some(revision) => {
+                let base = current.map_or(0, |revision| revision.version);
+                self.send_accept(revision, base, results)
+            }
+            None => self.answer_or_confirm(best, known_chosen, results),
+        }
+    }
+
+    /// Results of an earlier accept of this proposal that turns out to be part of the document's past.
+    fn find_own(&self, current: Option<&Revision>) -> Option<Vec<OperationResult>> {
+        let current = current?;
+        self.sent.iter().find(|sent| current.descends_from(sent.stamp)).map(|sent| sent.results.clone())
+    }
+
+    /// Whether it can be told that no earlier accept of this proposal was applied: none was sent, or the
+    /// document's history reaches back to the version that each started from.
+    fn past_is_certain(&self, current: Option<&Revision>) -> bool {
+        let version = current.map_or(0, |revision| revision.version);
+        let remembered = current.map_or(0, |revision| revision.history.len()).min(HISTORY_DEPTH) as u64;
+        self.sent.iter().all(|sent| version.saturating_sub(sent.base_version) <= remembered)
+    }
+
+    /// Answers about `best`, once it is known to be chosen above every accept sent before; else gets it
+    /// accepted again at this round's ballot first (I8, I9).
+    fn answer_or_confirm(&mut self, best: Option<Held>, known_chosen: bool, results: Vec<OperationResult>) -> Step {
+        let Some(held) = best else {
+            self.phase = Phase::Idle;
+            return Step::Done { results, chosen: None, own_round: false };
+        };
+        if known_chosen && self.sent.iter().all(|sent| sent.ballot <= held.ballot) {
+            self.phase = Phase::Idle;
+            return Step::Done { results, chosen: Some(held), own_round: false };
+        }
+        let revision = held.revision;
+        self.phase = Phase::Accepting { revision: Arc::clone(&revision), results, answered: NodeSet::new() };
+        Step::Accept { ballot: self.ballot, revision }
+    }
+
+    fn send_accept(&mut self, revision: Revision, base_version: u64, results: Vec<OperationResult>) -> Step {
+        let revision = Arc::new(revision);
+        self.sent.push(SentAccept { ballot: self.ballot, stamp: revision.stamp, base_version, results: results.clone() });
+        self.phase = Phase::Accepting { revision: Arc::clone(&revision), results, answered: NodeSet::new() };
+        Step::Accept { ballot: self.ballot, revision }
+    }
+
+    /// Applies the operations one after the other; `None` when nothing changes.
+    fn plan(&self, current: Option<&Revision>, stamp: Ballot) -> (Option<Revision>, Vec<OperationResult>) {
+        let mut revision: Option<Revision> = None;
+        let mut results = Vec::with_capacity(self.operations.len());
+        for operation in &self.operations {
+            let result = match apply(revision.as_ref().or(current), operation, stamp) {
+                Applied::Changed(next) => {
+                    let effect = next.history.last().map_or(Effect::Replaced, |entry| entry.effect);
+                    let result = OperationResult::Written { version: next.version, stamp, effect };
+                    revision = Some(next);
+                    result
+                }
+                Applied::Unchanged => OperationResult::Settled,
+                Applied::Already(entry) => {
+                    OperationResult::Written { version: entry.version, stamp: entry.stamp, effect: entry.effect }
+                }
+                Applied::Rejected(rejection) => OperationResult::Rejected(rejection),
+            };
+            results.push(result);
+        }
+        (revision, results)
+    }
+
+    /// Takes the operations back out, to run them elsewhere; only while nothing may have been applied.
+    pub fn into_operations(self) -> Vec<Operation> {
+        self.operations
+    }
+}
+
+/// I9: a proposal that sent an accept never claims that nothing was applied.
+pub fn invariant_sent_accepts_are_remembered(proposal: &Proposal) -> bool {
+    !matches!(&proposal.phase, Phase::Accepting { revision, .. } if revision.stamp == proposal.ballot)
+        || proposal.may_be_applied()
+}

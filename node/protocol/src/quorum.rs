@@ -1,0 +1,109 @@
+//! Which answers are enough (I6).
+
+use coequal_types::settings::majority;
+use coequal_types::{Configuration, NodeId, WriteQuorum};
+use std::collections::BTreeSet;
+
+/// Nodes that answered.
+pub type NodeSet = BTreeSet<NodeId>;
+
+fn size(voters: &[NodeId]) -> u32 {
+    u32::try_from(voters.len()).unwrap_or(u32::MAX)
+}
+
+fn counted(voters: &[NodeId], answered: &NodeSet) -> u32 {
+    u32::try_from(voters.iter().filter(|voter| answered.contains(voter)).count()).unwrap_or(u32::MAX)
+}
+
+fn sets(configuration: &Configuration) -> impl Iterator<Item = &Vec<NodeId>> {
+    std::iter::once(&configuration.voters).chain(configuration.joint_with.iter())
+}
+
+/// A majority of the voters (in a joint epoch: of the new and of the old ones).
+pub fn is_read_quorum(configuration: &Configuration, answered: &NodeSet) -> bool {
+    sets(configuration).all(|voters| counted(voters, answered) >= majority(size(voters)))
+}
+
+/// Enough voters for `writeQuorum`, never fewer than a majority (in a joint epoch: in both sets).
+pub fn is_write_quorum(configuration: &Configuration, answered: &NodeSet) -> bool {
+    let quorum: WriteQuorum = configuration.settings.write_quorum;
+    sets(configuration).all(|voters| counted(voters, answered) >= quorum.accepts_needed(size(voters)))
+}
+
+/// Voters needed for a write, for messages to people.
+pub fn write_quorum_size(configuration: &Configuration) -> u32 {
+    sets(configuration).map(|voters| configuration.settings.write_quorum.accepts_needed(size(voters))).max().unwrap_or(1)
+}
+
+/// How many sources a node must drain to hold every chosen value (replication contract, section 6): a chosen
+/// value is on a majority Q of N voters. A node with an unbroken disk that lacks it can miss it only if all
+/// holders are among the others, so N − Q of them suffice; one that forgot needs one more.
+pub fn sources_needed(voters: usize, new_disk: bool) -> usize {
+    voters - voters.min(voters / 2 + 1) + usize::from(new_disk)
+}
+
+/// I6: any write quorum of `one` shares a voter with any read quorum of `other`, judged by counting in each
+/// set that they have in common.
+pub fn invariant_quorums_intersect(one: &Configuration, other: &Configuration) -> bool {
+    sets(one).any(|a| {
+        sets(other).any(|b| {
+            let (a, b): (NodeSet, NodeSet) = (a.iter().copied().collect(), b.iter().copied().collect());
+            a == b
+        })
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use coequal_types::DatabaseSettings;
+
+    pub(crate) fn configuration(voters: &[u64], old: Option<&[u64]>) -> Configuration {
+        Configuration {
+            name: "orders".parse().unwrap(),
+            uuid: coequal_types::DatabaseId::nil(),
+            epoch: 1,
+            voters: voters.iter().copied().map(NodeId).collect(),
+            joint_with: old.map(|old| old.iter().copied().map(NodeId).collect()),
+            learners: vec![],
+            excluded: vec![],
+            joined: Default::default(),
+            dropped_uuids: vec![],
+            settings: DatabaseSettings::default(),
+            dropped: false,
+        }
+    }
+    fn nodes(ids: &[u64]) -> NodeSet {
+        ids.iter().copied().map(NodeId).collect()
+    }
+
+    #[test]
+    fn a_joint_epoch_needs_a_majority_of_both_sets() {
+        let joint = configuration(&[1, 2, 3, 4, 5], Some(&[1, 2, 3]));
+        assert!(!is_read_quorum(&joint, &nodes(&[3, 4, 5])));
+        assert!(!is_write_quorum(&joint, &nodes(&[1, 2])));
+        assert!(is_write_quorum(&joint, &nodes(&[1, 2, 4])));
+    }
+
+    #[test]
+    fn sources_follow_the_rule_n_minus_q_and_one_more_after_forgetting() {
+        let expected = [(1, 0, 1), (2, 0, 1), (3, 1, 2), (4, 1, 2), (5, 2, 3), (7, 3, 4)];
+        for (voters, unbroken, new) in expected {
+            assert_eq!((sources_needed(voters, false), sources_needed(voters, true)), (unbroken, new), "{voters}");
+        }
+    }
+
+    #[test]
+    fn quorums_of_neighbouring_epochs_intersect() {
+        let (old, joint, new) =
+            (configuration(&[1, 2, 3], None), configuration(&[1, 2, 4], Some(&[1, 2, 3])), configuration(&[1, 2, 4], None));
+        assert!(invariant_quorums_intersect(&old, &joint) && invariant_quorums_intersect(&joint, &new));
+        assert!(!invariant_quorums_intersect(&old, &new));
+    }
+
+    #[test]
+    fn voters_outside_the_configuration_never_count() {
+        assert!(!is_write_quorum(&configuration(&[1, 2, 3], None), &nodes(&[1, 8, 9])));
+    }
+}

@@ -1,0 +1,111 @@
+//! What a node does about a database that it hears of, and how it starts with a copy that it finds on its disk.
+
+use coequal_types::{Configuration, DatabaseId, NodeId};
+
+/// The local copy of a database of some name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalCopy {
+    /// Identity of the database.
+    pub uuid: DatabaseId,
+    /// The node whose store it is: another's when the folder was copied by hand.
+    pub owner: NodeId,
+    /// Newest epoch that this copy took part in.
+    pub epoch: u64,
+}
+
+/// What to do (replication contract, sections 7 and 9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Open the local copy, align, go on.
+    Replicate,
+    /// Copy the database from a donor.
+    Deploy,
+    /// The copy came from another node by hand: its chosen revisions are a head start, its promises are not ours.
+    HeadStart,
+    /// The copy counts no more (this node was removed, or the database was dropped on purpose): set it aside.
+    /// `deploy` tells whether to deploy anew afterwards.
+    SetAside {
+        /// Whether this node is to hold the database now.
+        deploy: bool,
+    },
+    /// Another database of the same name: touch nothing, say so (G8).
+    Conflict,
+    /// Nothing: not for this node.
+    NotHere,
+}
+
+/// Decides for `node` what to do with a database of this configuration and the copy it has.
+pub fn decide(node: NodeId, configuration: &Configuration, copy: Option<LocalCopy>) -> Sharing {
+    let member = !configuration.dropped && configuration.is_member(node);
+    let Some(copy) = copy else {
+        return if member { Sharing::Deploy } else { Sharing::NotHere };
+    };
+    if copy.uuid != configuration.uuid {
+        let dropped = configuration.dropped_uuids.contains(&copy.uuid);
+        return if dropped { Sharing::SetAside { deploy: member } } else { Sharing::Conflict };
+    }
+    if !member {
+        return Sharing::SetAside { deploy: false };
+    }
+    if copy.owner != node {
+        return Sharing::HeadStart;
+    }
+    let joined = configuration.joined.get(&node).copied().unwrap_or(0);
+    // A copy that took part only in epochs before this node was (re-)taken in belongs to a member that was removed.
+    if copy.epoch < joined { Sharing::SetAside { deploy: true } } else { Sharing::Replicate }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use coequal_types::DatabaseSettings;
+
+    const ME: NodeId = NodeId(1);
+
+    fn configuration(members: &[u64], joined: u64) -> Configuration {
+        Configuration {
+            name: "orders".parse().unwrap(),
+            uuid: DatabaseId::from_u128(7),
+            epoch: 9,
+            voters: members.iter().copied().map(NodeId).collect(),
+            joint_with: None,
+            learners: vec![],
+            excluded: vec![],
+            joined: [(ME, joined)].into(),
+            dropped_uuids: vec![DatabaseId::from_u128(5)],
+            settings: DatabaseSettings::default(),
+            dropped: false,
+        }
+    }
+    fn copy(uuid: u128, owner: u64, epoch: u64) -> Option<LocalCopy> {
+        Some(LocalCopy { uuid: DatabaseId::from_u128(uuid), owner: NodeId(owner), epoch })
+    }
+
+    #[test]
+    fn every_case_of_sharing_in_one_table() {
+        let here = configuration(&[1, 2, 3], 4);
+        let elsewhere = configuration(&[2, 3], 4);
+        for (case, configuration, copy, expected) in [
+            ("no copy, member", &here, None, Sharing::Deploy),
+            ("no copy, not a member", &elsewhere, None, Sharing::NotHere),
+            ("same database", &here, copy(7, 1, 6), Sharing::Replicate),
+            ("copied by hand", &here, copy(7, 2, 6), Sharing::HeadStart),
+            ("removed and taken in again", &here, copy(7, 1, 3), Sharing::SetAside { deploy: true }),
+            ("removed", &elsewhere, copy(7, 1, 6), Sharing::SetAside { deploy: false }),
+            ("another database of the name", &here, copy(8, 1, 6), Sharing::Conflict),
+            ("another database, not a member", &elsewhere, copy(8, 1, 6), Sharing::Conflict),
+            ("dropped on purpose", &here, copy(5, 1, 6), Sharing::SetAside { deploy: true }),
+        ] {
+            assert_eq!(decide(ME, configuration, copy), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_database_is_set_aside_and_not_deployed() {
+        let mut dropped = configuration(&[1, 2, 3], 0);
+        dropped.dropped = true;
+        assert_eq!(decide(ME, &dropped, copy(7, 1, 9)), Sharing::SetAside { deploy: false });
+        assert_eq!(decide(ME, &dropped, None), Sharing::NotHere);
+    }
+}
