@@ -195,6 +195,11 @@ impl Alignment {
         self.samples.values().map(|sample| sample.behind).sum()
     }
 
+    /// Live entries that lay behind this node's cursor of `source` when it was sampled.
+    pub fn behind(&self, source: NodeId) -> u64 {
+        self.samples.get(&source).map_or(0, |sample| sample.behind)
+    }
+
     /// Keys settled, and keys to settle in all.
     pub fn settling(&self) -> (u64, u64) {
         (self.settled, self.settled + self.unsettled.len() as u64)

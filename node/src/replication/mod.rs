@@ -1,7 +1,75 @@
-//! Drives the protocol: one loop turns events into steps and commands into effects, in order.
+//! Drives the protocol: one loop for each database turns events into steps and commands into effects, in order;
+//! one loop for the node knows the peers and gives each database its place.
+//!
+//! Modules stand in reading order: what clients can ask, the node, one database.
 
 pub mod error;
 pub mod service;
+mod database_service;
+mod node;
+mod node_loop;
+mod report;
+mod join;
+mod initialize;
+mod caretaker;
+mod system;
+mod databases;
+mod deploy;
+mod metrics;
+mod database_loop;
+pub mod replica;
+mod clock;
 
 pub use error::ServiceError;
-pub use service::{DatabaseService, NodeService};
+pub use node::NodeSettings;
+pub use service::{DatabaseService, NodeService, RunningNode};
+
+use crate::network::{Network, NetworkEvent};
+use crate::storage::DataDirectory;
+use coequal_protocol::failure_detection::FailureDetector;
+use coequal_types::NodeStatus;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, RwLock};
+use tokio::sync::{Notify, mpsc};
+
+/// Starts a node on an open data directory and a running network.
+pub async fn start(
+    settings: NodeSettings,
+    directory: DataDirectory,
+    network: Network,
+    events: mpsc::Receiver<NetworkEvent>,
+    initialize: bool,
+) -> Result<RunningNode, ServiceError> {
+    let cluster = directory.cluster();
+    if let Some(cluster) = cluster {
+        network.set_cluster(cluster);
+    }
+    let state = node::State {
+        cluster,
+        status: NodeStatus::Starting,
+        nodes: BTreeMap::new(),
+        databases: BTreeMap::new(),
+        reports: BTreeMap::new(),
+        detector: FailureDetector::new(settings.unreachable_after_ms),
+        connected: BTreeSet::new(),
+        refused: None,
+    };
+    let node = Arc::new(node::Node {
+        id: directory.node(),
+        incarnation: directory.incarnation(),
+        settings,
+        directory,
+        network,
+        clock: clock::NodeClock::default(),
+        state: Mutex::new(state),
+        routes: RwLock::new(HashMap::new()),
+        wake: Notify::new(),
+    });
+    let running = RunningNode::start(Arc::clone(&node), events).await;
+    if initialize && cluster.is_none() {
+        initialize::run(&node).await?;
+    } else {
+        initialize::resume(&node).await;
+    }
+    Ok(running)
+}

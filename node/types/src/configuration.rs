@@ -86,6 +86,9 @@ pub struct NodeEntry {
     /// one step at a time, and then this entry goes.
     #[serde(default)]
     pub leaving: bool,
+    /// Set once it is out of every database: this identity never comes back (I7).
+    #[serde(default)]
+    pub removed: bool,
 }
 
 /// The cluster's own document (collection `cluster`, key `cluster`).

@@ -1,0 +1,303 @@
+//! One thread for each database: events in, one step after the other, effects out. A second thread commits the
+//! log, so that the next batch gathers while the last one is on its way to the disk (group commit).
+
+use super::clock::NodeClock;
+use super::replica::{Event, Replica, ReplicaStart, ReplicaView};
+use crate::network::Network;
+use crate::storage::{Batch, Lsn, StorageError, Store};
+use coequal_types::{DatabaseId, DatabaseStatus};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Events that may wait for a database; beyond that clients get "too many at once" and peers' messages are lost.
+pub const EVENTS_MAX: usize = 65_536;
+const EVENTS_AT_ONCE: usize = 4_096;
+/// Records that nobody waits for go to the disk after this long at the latest.
+const LAZY_COMMIT_MS: u64 = 25;
+const VIEW_EVERY_MS: u64 = 100;
+const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
+
+/// Counters of one database, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Commits of the log.
+    pub commits: AtomicU64,
+    /// Time spent in them, in microseconds.
+    pub commit_micros: AtomicU64,
+    /// Checkpoints written.
+    pub checkpoints: AtomicU64,
+    /// Changes of status.
+    pub status_changes: AtomicU64,
+    /// Chosen revisions that became known here.
+    pub learned: AtomicU64,
+}
+
+/// The door to a running database.
+#[derive(Clone)]
+pub struct ReplicaHandle {
+    /// Where events go.
+    pub events: mpsc::Sender<Event>,
+    /// Its store, for reads.
+    pub store: Arc<Store>,
+    /// Its counters.
+    pub counters: Arc<Counters>,
+    /// The feed's head, as it moves.
+    pub head: watch::Receiver<u64>,
+    view: Arc<RwLock<Arc<ReplicaView>>>,
+    stop: Arc<AtomicBool>,
+    finished: watch::Receiver<bool>,
+}
+
+impl ReplicaHandle {
+    /// What it looked like within the last tenth of a second.
+    pub fn view(&self) -> Arc<ReplicaView> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the loop after a last commit, and waits for it.
+    pub async fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = self.events.try_send(Event::Tick);
+        let mut finished = self.finished.clone();
+        let _ = finished.wait_for(|finished| *finished).await;
+    }
+}
+
+struct Shared {
+    view: Arc<RwLock<Arc<ReplicaView>>>,
+    stop: Arc<AtomicBool>,
+    counters: Arc<Counters>,
+    head: watch::Sender<u64>,
+    checkpointing: Arc<AtomicBool>,
+}
+
+/// Starts a database's threads.
+pub fn spawn(database: DatabaseId, start: ReplicaStart, network: Network, clock: NodeClock) -> std::io::Result<ReplicaHandle> {
+    let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let (durable_sender, durable) = mpsc::unbounded_channel();
+    let (finished_sender, finished) = watch::channel(false);
+    let store = Arc::clone(&start.store);
+    let counters = Arc::new(Counters::default());
+    let replica = Replica::new(start, clock.now());
+    let (head_sender, head) = watch::channel(store.feed_head());
+    let view = Arc::new(RwLock::new(Arc::new(replica.view())));
+    let stop = Arc::new(AtomicBool::new(false));
+    let shared = Shared {
+        view: Arc::clone(&view),
+        stop: Arc::clone(&stop),
+        counters: Arc::clone(&counters),
+        head: head_sender,
+        checkpointing: Arc::new(AtomicBool::new(false)),
+    };
+    let name = replica.configuration().name.to_string();
+    let committer = spawn_committer(&name, Arc::clone(&store), Arc::clone(&counters), durable_sender)?;
+    let run = DatabaseLoop { database, replica, store: Arc::clone(&store), network, clock, shared, committer: Some(committer), committing: false, committed_ms: 0, viewed_ms: 0 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name(format!("db-{name}")).spawn(move || {
+        runtime.block_on(run.run(inbox, durable));
+        let _ = finished_sender.send(true);
+    })?;
+    Ok(ReplicaHandle { events, store, counters, head, view, stop, finished })
+}
+
+/// What the committer says.
+enum Committed {
+    Durable(Lsn),
+    DiskFull(bool),
+    Failed(String),
+}
+
+/// Writes batches in order. A full disk is waited for: the batch stays the next one. Any other failure is final:
+/// after a failed fsync nothing is retried.
+fn spawn_committer(
+    name: &str,
+    store: Arc<Store>,
+    counters: Arc<Counters>,
+    done: mpsc::UnboundedSender<Committed>,
+) -> std::io::Result<std::sync::mpsc::Sender<Batch>> {
+    let (sender, batches) = std::sync::mpsc::channel::<Batch>();
+    std::thread::Builder::new().name(format!("log-{name}")).spawn(move || {
+        for batch in batches {
+            let mut full = false;
+            loop {
+                let started = std::time::Instant::now();
+                match store.commit(&batch) {
+                    Ok(()) => break,
+                    Err(StorageError::DiskFull { .. }) => {
+                        if !full {
+                            full = true;
+                            let _ = done.send(Committed::DiskFull(true));
+                        }
+                        if done.is_closed() {
+                            return;
+                        }
+                        std::thread::sleep(DISK_FULL_RETRY);
+                    }
+                    Err(error) => {
+                        let _ = done.send(Committed::Failed(error.to_string()));
+                        return;
+                    }
+                }
+                let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                counters.commit_micros.fetch_add(micros, Ordering::Relaxed);
+            }
+            counters.commits.fetch_add(1, Ordering::Relaxed);
+            if full {
+                let _ = done.send(Committed::DiskFull(false));
+            }
+            let _ = done.send(Committed::Durable(batch.last));
+        }
+    })?;
+    Ok(sender)
+}
+
+struct DatabaseLoop {
+    database: DatabaseId,
+    replica: Replica,
+    store: Arc<Store>,
+    network: Network,
+    clock: NodeClock,
+    shared: Shared,
+    committer: Option<std::sync::mpsc::Sender<Batch>>,
+    committing: bool,
+    committed_ms: u64,
+    viewed_ms: u64,
+}
+
+impl DatabaseLoop {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Event>, mut durable: mpsc::UnboundedReceiver<Committed>) {
+        let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
+        while !self.shared.stop.load(Ordering::SeqCst) {
+            let now_ms = self.clock.now().monotonic_ms;
+            let mut wait_ms = self.replica.next_due_ms().saturating_sub(now_ms);
+            if !self.committing {
+                wait_ms = wait_ms.min(LAZY_COMMIT_MS);
+            }
+            tokio::select! {
+                biased;
+                Some(committed) = durable.recv() => self.on_committed(committed),
+                _ = inbox.recv_many(&mut events, EVENTS_AT_ONCE) => {}
+                () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+            }
+            while let Ok(committed) = durable.try_recv() {
+                self.on_committed(committed);
+            }
+            for event in events.drain(..) {
+                self.replica.handle(self.clock.now(), event);
+            }
+            self.replica.advance(self.clock.now());
+            self.flush();
+            self.commit();
+            self.checkpoint();
+        }
+        self.end(&mut durable).await;
+    }
+
+    fn on_committed(&mut self, committed: Committed) {
+        let now = self.clock.now();
+        match committed {
+            Committed::Durable(lsn) => {
+                self.committing = false;
+                self.committed_ms = now.monotonic_ms;
+                self.replica.handle(now, Event::Durable(lsn));
+            }
+            Committed::DiskFull(full) => {
+                tracing::warn!(full, database = %self.replica.configuration().name, "disk full");
+                self.replica.handle(now, Event::DiskFull(full));
+            }
+            Committed::Failed(reason) => {
+                tracing::error!(%reason, database = %self.replica.configuration().name, "the log could not be written");
+                self.committer = None;
+                self.replica.handle(now, Event::StorageFailed(reason));
+            }
+        }
+    }
+
+    /// Hands out messages and what others see.
+    fn flush(&mut self) {
+        let effects = self.replica.take_effects();
+        for (to, message) in effects.sends {
+            // A message that cannot be queued is lost; the protocol sends again what still matters.
+            let _ = self.network.send(to, self.database, message);
+        }
+        if effects.learned > 0 {
+            self.shared.counters.learned.fetch_add(effects.learned, Ordering::Relaxed);
+            self.shared.head.send_replace(self.store.feed_head());
+        }
+        let changed = !effects.status_changes.is_empty();
+        for (from, to) in effects.status_changes {
+            tracing::info!(database = %self.replica.configuration().name, %from, %to, "status");
+            self.shared.counters.status_changes.fetch_add(1, Ordering::Relaxed);
+        }
+        let now_ms = self.clock.now().monotonic_ms;
+        if changed || now_ms.saturating_sub(self.viewed_ms) >= VIEW_EVERY_MS {
+            self.viewed_ms = now_ms;
+            let view = Arc::new(self.replica.view());
+            *self.shared.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+        }
+    }
+
+    fn commit(&mut self) {
+        let Some(committer) = self.committer.as_ref().filter(|_| !self.committing) else { return };
+        let now_ms = self.clock.now().monotonic_ms;
+        let due = self.replica.waits_for_durability() || now_ms.saturating_sub(self.committed_ms) >= LAZY_COMMIT_MS;
+        if !due {
+            return;
+        }
+        if let Some(batch) = self.store.take_batch() {
+            self.committing = true;
+            if committer.send(batch).is_err() {
+                self.replica.handle(self.clock.now(), Event::StorageFailed("the log's thread ended".to_owned()));
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        if self.replica.view_status() == DatabaseStatus::Faulty || !self.store.checkpoint_due() {
+            return;
+        }
+        if self.shared.checkpointing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        let (busy, counters) = (Arc::clone(&self.shared.checkpointing), Arc::clone(&self.shared.counters));
+        let name = self.replica.configuration().name.clone();
+        let spawned = std::thread::Builder::new().name(format!("cp-{name}")).spawn(move || {
+            match store.checkpoint() {
+                Ok(_) => {
+                    counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+                }
+                // The overlay keeps what the checkpoint could not write; the next one tries again.
+                Err(error) => {
+                    tracing::warn!(%error, database = %name, "checkpoint failed; it will be tried again");
+                    std::thread::sleep(DISK_FULL_RETRY);
+                }
+            }
+            busy.store(false, Ordering::SeqCst);
+        });
+        if spawned.is_err() {
+            self.shared.checkpointing.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// The last commit of an orderly stop.
+    async fn end(&mut self, durable: &mut mpsc::UnboundedReceiver<Committed>) {
+        self.replica.shut_down();
+        self.flush();
+        let patience = Duration::from_secs(5);
+        while self.committing {
+            match tokio::time::timeout(patience, durable.recv()).await {
+                Ok(Some(committed)) => self.on_committed(committed),
+                _ => break,
+            }
+        }
+        self.flush();
+        if let (Some(batch), Some(committer)) = (self.store.take_batch(), &self.committer) {
+            let _ = committer.send(batch);
+            let _ = tokio::time::timeout(patience, durable.recv()).await;
+        }
+        self.committer = None;
+    }
+}

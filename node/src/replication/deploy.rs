@@ -1,0 +1,301 @@
+//! Auto-deploy: copies a database from a donor that stays ONLINE, in checked ranges of key order, into a staging
+//! place. A restart of either side, or another donor, goes on where the copy stopped. The copy is fuzzy; what
+//! changed meanwhile comes by the feeds, to which the alignment afterwards holds it.
+
+use super::databases::{blocking, sign};
+use super::node::{DeployState, Node};
+use super::replica::META_DEPLOYED;
+use crate::storage::{StorageError, Store, StoreIdentity};
+use coequal_protocol::message::ChosenBody;
+use coequal_protocol::record::{Change, FeedId};
+use coequal_protocol::{Key, LogRecord, Message};
+use coequal_types::{Configuration, DatabaseName, DatabaseStatus, NodeId, Progress, SynchronizationPhase};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+const RANGE_BYTES_MAX: u32 = 1 << 20;
+const RANGE_ENTRIES_MAX: usize = 16_384;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const DONOR_EVERY: Duration = Duration::from_millis(100);
+const META_PROGRESS: &str = "deploy";
+/// Space that must stay free beyond what the copy is expected to take.
+const SPACE_RESERVE_BYTES: u64 = 64 << 20;
+
+/// How far a copy is; stored with what was copied, in the same commit.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct CopyProgress {
+    donor: Option<NodeId>,
+    /// The donor's feed when the copy began; void once another donor took over.
+    start: Option<(FeedId, u64)>,
+    after: Option<Vec<u8>>,
+    entries: u64,
+    bytes: u64,
+}
+
+/// Reads a range for a deploy: chosen revisions only, never promises or accepts.
+pub(super) fn read_range(store: &Store, request: u64, after: Option<&Key>, bytes_max: u32) -> Result<Message, StorageError> {
+    let (feed, head) = (store.feed_id(), store.feed_head());
+    let counts = store.counts();
+    let bytes_max = bytes_max.min(RANGE_BYTES_MAX) as usize;
+    let bodies = store.scan(after, b"", RANGE_ENTRIES_MAX, bytes_max)?;
+    let done = bodies.is_empty();
+    let checksum = range_checksum(&bodies);
+    Ok(Message::RangeAnswer { request, feed, head, total: counts.documents + counts.tombstones, bodies, done, checksum })
+}
+
+/// CRC-32C over what a range says, so that neither side's memory nor the way between changes a copy unseen.
+fn range_checksum(bodies: &[ChosenBody]) -> u32 {
+    bodies.iter().fold(0, |sum, body| {
+        let sum = crc32c::crc32c_append(sum, body.key.as_bytes());
+        let sum = crc32c::crc32c_append(sum, &body.ballot.time.to_be_bytes());
+        let sum = crc32c::crc32c_append(sum, &body.revision.version.to_be_bytes());
+        crc32c::crc32c_append(sum, body.revision.body.as_deref().unwrap_or(b"-"))
+    })
+}
+
+/// Copies the whole database and gives it its place. An error says why it stopped; calling again goes on.
+pub(super) async fn run(
+    node: &Arc<Node>,
+    name: &DatabaseName,
+    configuration: &Configuration,
+    shown: &DeployState,
+    mut answers: mpsc::Receiver<(NodeId, Message)>,
+) -> Result<(), String> {
+    let (store, mut progress) = open_staging(node, name, configuration).await.map_err(|e| e.to_string())?;
+    let (started, entries_before) = (Instant::now(), progress.entries);
+    let mut request = 0;
+    loop {
+        if !still_wanted(node, name, configuration) {
+            drop(store);
+            node.directory.discard_staging(name).map_err(|e| e.to_string())?;
+            return Ok(());
+        }
+        let donor = choose_donor(node, configuration, progress.donor);
+        let Some(donor) = donor else {
+            say(shown, "waits for a donor: no node of this database is reachable and ONLINE");
+            tokio::time::sleep(DONOR_EVERY).await;
+            continue;
+        };
+        request += 1;
+        let after = progress.after.clone().and_then(|bytes| Key::from_bytes(bytes.into()));
+        let _ = node.network.send(donor, configuration.uuid, Message::RangeRequest { request, after, bytes_max: RANGE_BYTES_MAX });
+        let Some(range) = await_range(&mut answers, donor, request).await else {
+            say(shown, &format!("donor {donor} does not answer; it is asked again"));
+            if progress.donor == Some(donor) {
+                progress.donor = None;
+            }
+            continue;
+        };
+        if range.checksum != range_checksum(&range.bodies) {
+            say(shown, &format!("a range from donor {donor} arrived damaged; it is asked for again"));
+            continue;
+        }
+        note_donor(&mut progress, donor, &range);
+        if range.done {
+            break;
+        }
+        check_space(node, &progress, range.total)?;
+        progress = write_range(&store, progress, range.bodies).await.map_err(|e| e.to_string())?;
+        show(shown, &progress, range.total, entries_before, started.elapsed());
+    }
+    finish(node, name, configuration, store, &progress).await.map_err(|e| e.to_string())
+}
+
+struct Range {
+    feed: FeedId,
+    head: u64,
+    total: u64,
+    bodies: Vec<ChosenBody>,
+    done: bool,
+    checksum: u32,
+}
+
+async fn await_range(answers: &mut mpsc::Receiver<(NodeId, Message)>, donor: NodeId, expected: u64) -> Option<Range> {
+    let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
+    loop {
+        match tokio::time::timeout_at(deadline, answers.recv()).await.ok()?? {
+            (from, Message::RangeAnswer { request, feed, head, total, bodies, done, checksum }) if from == donor && request == expected => {
+                return Some(Range { feed, head, total, bodies, done, checksum });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The feed position of the first donor counts only while nobody else gave a part of the copy.
+fn note_donor(progress: &mut CopyProgress, donor: NodeId, range: &Range) {
+    if progress.donor.is_none() && progress.entries == 0 && progress.after.is_none() {
+        progress.start = Some((range.feed, range.head));
+    } else if progress.donor != Some(donor) || progress.start.is_some_and(|(feed, _)| feed != range.feed) {
+        progress.start = None;
+    }
+    progress.donor = Some(donor);
+}
+
+fn still_wanted(node: &Node, name: &DatabaseName, configuration: &Configuration) -> bool {
+    let state = node.state();
+    state.status != coequal_types::NodeStatus::ShuttingDown
+        && state.databases.get(name).is_some_and(|known| {
+            known.configuration.uuid == configuration.uuid && known.configuration.is_member(node.id) && !known.configuration.dropped
+        })
+}
+
+/// The donor so far if it is still there, else a reachable voter, ONLINE ones first.
+fn choose_donor(node: &Node, configuration: &Configuration, before: Option<NodeId>) -> Option<NodeId> {
+    let state = node.state();
+    let known = state.databases.get(&configuration.name).map_or(configuration, |known| &known.configuration);
+    let online = |donor: &NodeId| {
+        let report = state.reports.get(donor).map(|(report, _)| report);
+        let status = report.and_then(|r| r.databases.iter().find(|d| d.uuid == configuration.uuid)).map(|d| d.status);
+        status == Some(DatabaseStatus::Online)
+    };
+    let usable: Vec<NodeId> = known
+        .all_voters()
+        .into_iter()
+        .filter(|donor| *donor != node.id && state.detector.reaches(*donor) && online(donor))
+        .collect();
+    before.filter(|donor| usable.contains(donor)).or_else(|| usable.first().copied())
+}
+
+async fn open_staging(node: &Arc<Node>, name: &DatabaseName, configuration: &Configuration) -> Result<(Arc<Store>, CopyProgress), StorageError> {
+    let (node, name, configuration) = (Arc::clone(node), name.clone(), configuration.clone());
+    blocking(move || {
+        let path = node.directory.staging_path(&name);
+        if path.exists() {
+            if let Ok(store) = Store::open(&path, &node.settings.store)
+                && store.identity().database == configuration.uuid
+                && let Some(progress) = store.meta(META_PROGRESS).and_then(|json| serde_json::from_slice(&json).ok())
+            {
+                return Ok((Arc::new(store), progress));
+            }
+            node.directory.discard_staging(&name)?;
+        }
+        let identity = StoreIdentity { database: configuration.uuid, name: name.clone() };
+        let store = Store::create(&path, &identity, &node.settings.store)?;
+        Ok((Arc::new(store), CopyProgress::default()))
+    })
+    .await
+}
+
+async fn write_range(store: &Arc<Store>, mut progress: CopyProgress, bodies: Vec<ChosenBody>) -> Result<CopyProgress, StorageError> {
+    let store = Arc::clone(store);
+    blocking(move || {
+        for body in bodies {
+            progress.after = Some(body.key.as_bytes().to_vec());
+            progress.entries += u64::from(!body.key.collection().starts_with('_'));
+            progress.bytes += (body.key.as_bytes().len() + body.revision.body.as_ref().map_or(0, bytes::Bytes::len)) as u64;
+            append_chosen(&store, body)?;
+        }
+        let json = serde_json::to_vec(&progress).unwrap_or_default();
+        store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: json.into() })?;
+        commit(&store)?;
+        Ok(progress)
+    })
+    .await
+}
+
+fn append_chosen(store: &Store, body: ChosenBody) -> Result<(), StorageError> {
+    let feed_sequence = store.next_feed_sequence();
+    let change = Change::Chosen { ballot: body.ballot, feed_sequence, revision: Some(body.revision) };
+    store.append(LogRecord::Register { key: body.key, change }).map(drop)
+}
+
+fn commit(store: &Store) -> Result<(), StorageError> {
+    if let Some(batch) = store.take_batch() {
+        store.commit(&batch)?;
+    }
+    if store.checkpoint_due() {
+        store.checkpoint()?;
+    }
+    Ok(())
+}
+
+/// Refuses to go on when the rest of the copy will not fit.
+fn check_space(node: &Node, progress: &CopyProgress, total: u64) -> Result<(), String> {
+    let free = fs4::available_space(node.directory.path()).map_err(|e| format!("free space cannot be read: {e}"))?;
+    let left = total.saturating_sub(progress.entries);
+    let each = if progress.entries == 0 { 0 } else { progress.bytes / progress.entries };
+    // Pages are half full at worst, and the log holds the newest part a second time.
+    let needed = left * each * 2 + SPACE_RESERVE_BYTES;
+    if free < needed {
+        return Err(format!("the copy needs about {} MiB more, the disk has {} MiB free; free space on this node", needed >> 20, free >> 20));
+    }
+    Ok(())
+}
+
+async fn finish(
+    node: &Arc<Node>,
+    name: &DatabaseName,
+    configuration: &Configuration,
+    store: Arc<Store>,
+    progress: &CopyProgress,
+) -> Result<(), StorageError> {
+    let newest = node.state().databases.get(name).map_or_else(|| configuration.clone(), |known| known.configuration.clone());
+    let (node, name, progress) = (Arc::clone(node), name.clone(), progress.clone());
+    blocking(move || {
+        store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
+        store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: bytes::Bytes::new() })?;
+        if let (Some(source), Some((feed, sequence))) = (progress.donor, progress.start) {
+            store.append(LogRecord::Cursor { source, feed, sequence })?;
+        }
+        sign(&store, node.id, &newest)?;
+        drop(store);
+        node.directory.promote_staging(&name)?;
+        tracing::info!(database = %name, entries = progress.entries, bytes = progress.bytes, "deployed; aligns now");
+        Ok(())
+    })
+    .await
+}
+
+/// A folder that was copied by hand from another node: its chosen revisions become the beginning of this node's
+/// own copy, its promises and accepts are left behind. The folder itself is set aside.
+pub(super) async fn head_start(node: &Arc<Node>, name: &DatabaseName, configuration: &Configuration, copied: Store) -> Result<(), StorageError> {
+    let (node, name, configuration) = (Arc::clone(node), name.clone(), configuration.clone());
+    blocking(move || {
+        node.directory.discard_staging(&name)?;
+        let identity = StoreIdentity { database: configuration.uuid, name: name.clone() };
+        let store = Store::create(&node.directory.staging_path(&name), &identity, &node.settings.store)?;
+        let mut after: Option<Key> = None;
+        loop {
+            let bodies = copied.scan(after.as_ref(), b"", RANGE_ENTRIES_MAX, RANGE_BYTES_MAX as usize)?;
+            let Some(last) = bodies.last() else { break };
+            after = Some(last.key.clone());
+            for body in bodies {
+                append_chosen(&store, body)?;
+            }
+            commit(&store)?;
+        }
+        store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
+        sign(&store, node.id, &configuration)?;
+        drop((store, copied));
+        node.directory.set_aside(&name)?;
+        node.directory.promote_staging(&name)?;
+        tracing::info!(database = %name, "a copied folder gave a head start; aligns now");
+        Ok(())
+    })
+    .await
+}
+
+fn say(shown: &DeployState, message: &str) {
+    let mut slot = shown.message.lock().unwrap_or_else(PoisonError::into_inner);
+    if slot.as_deref() != Some(message) {
+        tracing::info!(message, "deploy");
+        *slot = Some(message.to_owned());
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn show(shown: &DeployState, progress: &CopyProgress, total: u64, before: u64, elapsed: Duration) {
+    let rate = (progress.entries - before) as f64 / elapsed.as_secs_f64().max(0.001);
+    let left = total.saturating_sub(progress.entries) as f64;
+    *shown.message.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    *shown.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(Progress {
+        phase: SynchronizationPhase::Deploying,
+        entries_done: progress.entries,
+        entries_total: total.max(progress.entries),
+        entries_per_second: rate,
+        eta_seconds: (rate > 0.0).then(|| left / rate),
+    });
+}

@@ -1,0 +1,109 @@
+//! The very beginning of a cluster, and inviting a node into it.
+
+use super::error::ServiceError;
+use super::node::Node;
+use super::{databases, join, system};
+use coequal_protocol::Message;
+use coequal_types::{ClusterId, Configuration, DatabaseName, DatabaseSettings, NodeEntry};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+const WRITE_DEADLINE_MS: u64 = 5_000;
+
+/// Makes a cluster of this one node, or finishes what an interrupted call began. True when it is new.
+pub(super) async fn run(node: &Arc<Node>) -> Result<bool, ServiceError> {
+    let known = node.state().cluster;
+    if known.is_some() && node.directory.database_path(&DatabaseName::system()).exists() {
+        finish(node).await?;
+        return Ok(false);
+    }
+    if let Some(cluster) = known {
+        return Err(ServiceError::Conflict(format!("this node has joined cluster {cluster} and is not ready yet; wait for it")));
+    }
+    // The system database's UUID is the cluster's: one identity, one place where it is written first.
+    let cluster = ClusterId::new_v4();
+    let configuration = Configuration {
+        name: DatabaseName::system(),
+        uuid: cluster,
+        epoch: 1,
+        voters: vec![node.id],
+        joint_with: None,
+        learners: Vec::new(),
+        excluded: Vec::new(),
+        joined: BTreeMap::from([(node.id, 1)]),
+        dropped_uuids: Vec::new(),
+        settings: DatabaseSettings::default(),
+        dropped: false,
+    };
+    let store = databases::create(node, &configuration).await.map_err(|e| ServiceError::Conflict(e.to_string()))?;
+    drop(store);
+    node.directory.set_cluster(cluster).map_err(|e| ServiceError::Conflict(e.to_string()))?;
+    node.state().cluster = Some(cluster);
+    node.network.set_cluster(cluster);
+    databases::note_configuration(node, configuration);
+    databases::keep(node).await;
+    tracing::info!(%cluster, "cluster initialised");
+    finish(node).await?;
+    Ok(true)
+}
+
+/// The first documents of the system database; written again harmlessly.
+async fn finish(node: &Arc<Node>) -> Result<(), ServiceError> {
+    let handle = loop_until_open(node).await?;
+    let deadline_ms = node.now_ms() + WRITE_DEADLINE_MS;
+    let configuration = handle.view().configuration.clone();
+    if configuration.voters != [node.id] || configuration.epoch > 1 {
+        return Ok(());
+    }
+    let entry: NodeEntry = join::own_entry(node);
+    let writes = [
+        system::write(&handle, system::node_key(node.id), &entry, None, deadline_ms).await,
+        system::write(&handle, system::configuration_key(&configuration.name), &configuration, None, deadline_ms).await,
+    ];
+    for write in writes {
+        match write {
+            Ok(_) | Err(ServiceError::Rejected(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    node.wake.notify_one();
+    Ok(())
+}
+
+async fn loop_until_open(node: &Arc<Node>) -> Result<super::database_loop::ReplicaHandle, ServiceError> {
+    let deadline_ms = node.now_ms() + WRITE_DEADLINE_MS;
+    loop {
+        match node.system() {
+            Ok(handle) => return Ok(handle),
+            Err(error) if node.now_ms() >= deadline_ms => return Err(error),
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// Finishes an interrupted initialisation when a node starts.
+pub(super) async fn resume(node: &Arc<Node>) {
+    if node.state().cluster.is_some() && node.system().is_ok() {
+        let _ = finish(node).await;
+    }
+}
+
+/// Asks a running node by its address who it is, and takes it in.
+pub(super) async fn invite(node: &Arc<Node>, address: &str, deadline: Instant) -> Result<(), ServiceError> {
+    node.system()?;
+    let cluster = node.state().cluster;
+    let entry = serde_json::to_vec(&join::own_entry(node)).unwrap_or_default();
+    let timeout = deadline.saturating_duration_since(Instant::now());
+    let request = Message::JoinRequest { entry: entry.into(), cluster };
+    let (hello, _) = node.network.ask_once(address, request, timeout).await.map_err(|error| {
+        ServiceError::NotAcceptable(format!("no node answers at {address}: {error}; give the address at which it listens for peers"))
+    })?;
+    if hello.cluster.is_some_and(|theirs| Some(theirs) != cluster) {
+        return Err(ServiceError::Conflict(format!("the node at {address} belongs to another cluster; nothing was changed")));
+    }
+    Err(ServiceError::Conflict(format!(
+        "node {} at {address} is running and belongs to no cluster; start it with --join {} and it is taken in by itself",
+        hello.name, node.settings.peer_address
+    )))
+}

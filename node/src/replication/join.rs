@@ -1,0 +1,150 @@
+//! How a node becomes part of a cluster: it initialises one, or asks to be taken in until somebody does.
+
+use super::node::Node;
+use super::{databases, node_loop, system};
+use bytes::Bytes;
+use coequal_protocol::Message;
+use coequal_types::{ClusterId, Configuration, DatabaseName, NodeEntry, NodeStatus};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+const ASK_EVERY: Duration = Duration::from_millis(250);
+const WRITE_DEADLINE_MS: u64 = 2_500;
+
+/// Asks to be taken in until this node knows its cluster's nodes, and keeps its own addresses up to date.
+pub(super) async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        if needs_to_join(&node) {
+            ask_all(&node).await;
+        } else {
+            update_own_entry(&node).await;
+        }
+        tokio::select! { () = tokio::time::sleep(ASK_EVERY) => {}, _ = stop.wait_for(|stop| *stop) => break }
+    }
+}
+
+fn needs_to_join(node: &Node) -> bool {
+    let state = node.state();
+    state.status != NodeStatus::ShuttingDown && !state.databases.contains_key(&DatabaseName::system())
+}
+
+pub(super) fn own_entry(node: &Node) -> NodeEntry {
+    NodeEntry {
+        id: node.id,
+        name: node.settings.name.clone(),
+        peer_address: node.settings.peer_address.clone(),
+        api_address: node.settings.api_address.clone(),
+        leaving: false,
+        removed: false,
+    }
+}
+
+async fn ask_all(node: &Arc<Node>) {
+    for address in &node.settings.join {
+        let Ok(entry) = serde_json::to_vec(&own_entry(node)) else { return };
+        let cluster = node.state().cluster;
+        let request = Message::JoinRequest { entry: Bytes::from(entry), cluster };
+        match node.network.ask_once(address, request, ASK_TIMEOUT).await {
+            Ok((_, Message::JoinAnswer { cluster, configuration, nodes, refused })) => {
+                if !refused.is_empty() {
+                    tracing::warn!(%address, reason = %refused, "refused by the cluster");
+                    node.state().refused = Some(refused);
+                } else if let Some(cluster) = cluster {
+                    return enter(node, cluster, &configuration, &nodes);
+                }
+            }
+            Ok(_) => tracing::warn!(%address, "answered a join request with something else"),
+            Err(error) => tracing::debug!(%address, %error, "could not be asked"),
+        }
+    }
+}
+
+fn enter(node: &Node, cluster: ClusterId, configuration: &Bytes, nodes: &Bytes) {
+    let (Ok(configuration), Ok(nodes)) =
+        (serde_json::from_slice::<Configuration>(configuration), serde_json::from_slice::<Vec<NodeEntry>>(nodes))
+    else {
+        return;
+    };
+    if node.state().cluster.is_none() {
+        if let Err(error) = node.directory.set_cluster(cluster) {
+            tracing::error!(%error, "the cluster could not be written down");
+            return;
+        }
+        node.state().cluster = Some(cluster);
+        node.network.set_cluster(cluster);
+        tracing::info!(%cluster, "joined");
+    }
+    node.state().refused = None;
+    node_loop::set_nodes(node, nodes);
+    databases::note_configuration(node, configuration);
+}
+
+/// Answers another node that asks to be taken in.
+pub(super) async fn answer(node: &Arc<Node>, message: Message) -> Message {
+    let refuse = |refused: String| Message::JoinAnswer { cluster: None, configuration: Bytes::new(), nodes: Bytes::new(), refused };
+    let Message::JoinRequest { entry, cluster } = message else {
+        return refuse("only join requests are answered here".to_owned());
+    };
+    let Ok(entry) = serde_json::from_slice::<NodeEntry>(&entry) else {
+        return refuse("the join request's entry is not readable".to_owned());
+    };
+    let own = node.state().cluster;
+    let Some(own) = own else { return refuse(String::new()) };
+    if cluster.is_some_and(|cluster| cluster != own) {
+        return refuse(format!(
+            "node {} belongs to another cluster than this one ({own}); start it with an empty data directory to join this one",
+            entry.name
+        ));
+    }
+    match take_in(node, &entry).await {
+        Ok(()) => welcome(node, own),
+        Err(reason) => refuse(reason),
+    }
+}
+
+fn welcome(node: &Node, cluster: ClusterId) -> Message {
+    let state = node.state();
+    let configuration = super::caretaker::newest(&state, &DatabaseName::system());
+    let nodes: Vec<NodeEntry> = state.nodes.values().cloned().collect();
+    Message::JoinAnswer {
+        cluster: configuration.is_some().then_some(cluster),
+        configuration: serde_json::to_vec(&configuration).unwrap_or_default().into(),
+        nodes: serde_json::to_vec(&nodes).unwrap_or_default().into(),
+        refused: String::new(),
+    }
+}
+
+/// Writes a node's entry; an empty reason means: not now, ask again.
+pub(super) async fn take_in(node: &Arc<Node>, entry: &NodeEntry) -> Result<(), String> {
+    let handle = node.system().map_err(|_| String::new())?;
+    let deadline_ms = node.now_ms() + WRITE_DEADLINE_MS;
+    let known = system::node(&handle, entry.id);
+    if let Some(known) = &known {
+        if known.value.removed || known.value.leaving {
+            return Err(format!("node {} ({}) was removed from this cluster; start it with an empty data directory to come back as a new node", entry.name, entry.id));
+        }
+        let same = known.value.peer_address == entry.peer_address && known.value.api_address == entry.api_address;
+        if same && known.value.name == entry.name {
+            return Ok(());
+        }
+    }
+    let stamp = known.map(|known| known.stamp);
+    system::write(&handle, system::node_key(entry.id), entry, stamp, deadline_ms).await.map_err(|error| {
+        tracing::debug!(%error, node = %entry.id, "entry not written");
+        String::new()
+    })?;
+    tracing::info!(node = %entry.id, name = %entry.name, address = %entry.peer_address, "node taken in");
+    node.wake.notify_one();
+    Ok(())
+}
+
+/// A node that came back under other addresses says so.
+async fn update_own_entry(node: &Arc<Node>) {
+    let own = own_entry(node);
+    let known = node.state().nodes.get(&node.id).cloned();
+    if known.is_some_and(|known| (&known.peer_address, &known.api_address, &known.name) != (&own.peer_address, &own.api_address, &own.name) && !known.leaving) {
+        let _ = take_in(node, &own).await;
+    }
+}

@@ -1,0 +1,193 @@
+//! The node as a whole: who it is, whom it knows, which databases it holds.
+
+use super::clock::NodeClock;
+use super::database_loop::ReplicaHandle;
+use super::error::ServiceError;
+use super::report::NodeReport;
+use crate::network::Network;
+use crate::storage::{DataDirectory, StoreSettings};
+use coequal_protocol::failure_detection::FailureDetector;
+use coequal_types::rest::DatabaseOnNode;
+use coequal_types::{
+    ClusterId, Configuration, DatabaseId, DatabaseName, DatabaseStatus, Incarnation, NodeEntry, NodeId, NodeName, NodeStatus, Progress,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::sync::{Notify, mpsc};
+
+/// Settings of a node that the replication room needs.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// Name that people use.
+    pub name: NodeName,
+    /// Where other nodes reach this one.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub api_address: String,
+    /// Whose cluster to join.
+    pub join: Vec<String>,
+    /// Memory settings of each store.
+    pub store: StoreSettings,
+    /// When a silent peer counts as unreachable.
+    pub unreachable_after_ms: u64,
+}
+
+/// Where a database stands on this node.
+pub(super) enum Place {
+    /// Not deployed here.
+    NotHere,
+    /// Being opened, moved aside or created.
+    Busy,
+    /// Being copied from a donor.
+    Deploying(DeployState),
+    /// Open.
+    Open(ReplicaHandle),
+    /// Another database of the name lies on the disk.
+    Conflict(DatabaseId),
+    /// The store cannot be used.
+    Faulty(String),
+}
+
+/// A deploy under way.
+#[derive(Clone)]
+pub(super) struct DeployState {
+    pub progress: Arc<Mutex<Option<Progress>>>,
+    pub answers: mpsc::Sender<(NodeId, coequal_protocol::Message)>,
+    pub message: Arc<Mutex<Option<String>>>,
+}
+
+/// A database that this node has heard of.
+pub(super) struct LocalDatabase {
+    pub configuration: Configuration,
+    pub place: Place,
+}
+
+pub(super) struct State {
+    pub cluster: Option<ClusterId>,
+    pub status: NodeStatus,
+    pub nodes: BTreeMap<NodeId, NodeEntry>,
+    pub databases: BTreeMap<DatabaseName, LocalDatabase>,
+    pub reports: BTreeMap<NodeId, (NodeReport, u64)>,
+    pub detector: FailureDetector,
+    pub connected: BTreeSet<NodeId>,
+    pub refused: Option<String>,
+}
+
+/// Everything that the tasks of a node share.
+pub(super) struct Node {
+    pub id: NodeId,
+    pub incarnation: Incarnation,
+    pub settings: NodeSettings,
+    pub directory: DataDirectory,
+    pub network: Network,
+    pub clock: NodeClock,
+    pub state: Mutex<State>,
+    /// Where messages about a database go.
+    pub routes: RwLock<HashMap<DatabaseId, ReplicaHandle>>,
+    /// Wakes the node's loop: something that it decides on has changed.
+    pub wake: Notify,
+}
+
+impl Node {
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now().monotonic_ms
+    }
+
+    pub fn route(&self, database: DatabaseId) -> Option<ReplicaHandle> {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).get(&database).cloned()
+    }
+
+    pub fn set_route(&self, database: DatabaseId, handle: Option<ReplicaHandle>) {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        match handle {
+            Some(handle) => routes.insert(database, handle),
+            None => routes.remove(&database),
+        };
+    }
+
+    /// The system database, once it is open here.
+    pub fn system(&self) -> Result<ReplicaHandle, ServiceError> {
+        match self.state().databases.get(&DatabaseName::system()).map(|database| &database.place) {
+            Some(Place::Open(handle)) => Ok(handle.clone()),
+            _ => Err(ServiceError::NoCluster),
+        }
+    }
+
+    /// This node's word about itself.
+    pub fn report(&self) -> NodeReport {
+        let now_ms = self.now_ms();
+        let state = self.state();
+        let unreachable = |node: &NodeId| {
+            let ms = state.detector.unreachable_ms(*node, 0, now_ms);
+            (*node != self.id && ms > 0).then_some((*node, ms))
+        };
+        NodeReport {
+            status: state.status,
+            databases: state.databases.values().map(LocalDatabase::on_node).collect(),
+            epochs: state.databases.values().map(|d| (d.configuration.uuid, d.epochs())).collect(),
+            unreachable_ms: state.nodes.keys().filter_map(unreachable).collect(),
+        }
+    }
+
+    /// A node by id or by name.
+    pub fn find_node(&self, text: &str) -> Result<NodeEntry, ServiceError> {
+        let state = self.state();
+        let mut found = state.nodes.values().filter(|n| !n.removed && (n.name.as_str() == text || n.id.to_string() == text));
+        match (found.next(), found.next()) {
+            (Some(entry), None) => Ok(entry.clone()),
+            (Some(_), Some(_)) => {
+                Err(ServiceError::Conflict(format!("several nodes are named {text}; give the id instead (GET /v1/cluster)")))
+            }
+            (None, _) => Err(ServiceError::NotFound(format!("node {text} is not in the cluster; GET /v1/cluster lists the nodes"))),
+        }
+    }
+}
+
+impl LocalDatabase {
+    /// Status here, and what is wrong.
+    pub fn status(&self) -> (DatabaseStatus, Option<Progress>, Option<String>) {
+        match &self.place {
+            Place::NotHere => (DatabaseStatus::NotAvailable, None, None),
+            Place::Busy => (DatabaseStatus::Synchronizing, None, None),
+            Place::Deploying(deploy) => {
+                let progress = *deploy.progress.lock().unwrap_or_else(PoisonError::into_inner);
+                let message = deploy.message.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                (DatabaseStatus::Synchronizing, progress, message)
+            }
+            Place::Open(handle) => {
+                let view = handle.view();
+                (view.status, view.progress, view.message.clone())
+            }
+            Place::Conflict(local) => (DatabaseStatus::Conflict, None, Some(self.conflict_message(*local))),
+            Place::Faulty(reason) => (DatabaseStatus::Faulty, None, Some(reason.clone())),
+        }
+    }
+
+    fn conflict_message(&self, local: DatabaseId) -> String {
+        let (name, cluster) = (&self.configuration.name, self.configuration.uuid);
+        format!(
+            "this node's disk holds another database named {name} (UUID {local}) than the cluster (UUID {cluster}); nothing was touched. \
+             Ways out: drop the cluster's one by its UUID, or move this node's folder databases/{name} away (rename it) and \
+             restart the node, and import its documents afterwards if they are needed"
+        )
+    }
+
+    pub fn on_node(&self) -> DatabaseOnNode {
+        let (status, progress, message) = self.status();
+        DatabaseOnNode { name: self.configuration.name.clone(), uuid: self.configuration.uuid, status, progress, message }
+    }
+
+    fn epochs(&self) -> (u64, u64) {
+        match &self.place {
+            Place::Open(handle) => {
+                let view = handle.view();
+                (view.epoch, view.aligned_epoch)
+            }
+            _ => (0, 0),
+        }
+    }
+}

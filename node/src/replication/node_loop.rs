@@ -1,0 +1,248 @@
+//! The node's own loop: hears the network, keeps the list of nodes, tells and hears reports, and gives each
+//! database what concerns it.
+
+use super::node::Node;
+use super::replica::Event;
+use super::report::NodeReport;
+use super::{caretaker, databases, join, system};
+use crate::network::NetworkEvent;
+use bytes::Bytes;
+use coequal_protocol::Message;
+use coequal_protocol::message::Envelope;
+use coequal_types::{Configuration, DatabaseId, DatabaseName, DatabaseStatus, Incarnation, NodeEntry, NodeId, NodeStatus};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+const TICK: Duration = Duration::from_millis(50);
+const PING_EVERY_MS: u64 = 150;
+const CARETAKE_EVERY_MS: u64 = 100;
+
+/// Runs until the node stops.
+pub(super) async fn run(node: Arc<Node>, mut network: mpsc::Receiver<NetworkEvent>, mut stop: watch::Receiver<bool>) {
+    let caretaker = tokio::spawn(caretake(Arc::clone(&node), stop.clone()));
+    let joiner = tokio::spawn(join::run(Arc::clone(&node), stop.clone()));
+    let keeper = tokio::spawn(keep_databases(Arc::clone(&node), stop.clone()));
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut pinged_ms = 0;
+    loop {
+        tokio::select! {
+            event = network.recv() => match event {
+                Some(event) => on_network(&node, event),
+                None => break,
+            },
+            _ = ticks.tick() => {
+                tick(&node);
+                let now_ms = node.now_ms();
+                if now_ms.saturating_sub(pinged_ms) >= PING_EVERY_MS {
+                    pinged_ms = now_ms;
+                    ping(&node);
+                }
+            }
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+    node.state().status = NodeStatus::ShuttingDown;
+    ping(&node);
+    let _ = tokio::join!(caretaker, joiner, keeper);
+}
+
+async fn caretake(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        caretaker::run(&node).await;
+        let pause = tokio::time::sleep(Duration::from_millis(CARETAKE_EVERY_MS));
+        tokio::select! { () = pause => {}, _ = stop.wait_for(|stop| *stop) => break }
+    }
+}
+
+async fn keep_databases(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        refresh(&node);
+        databases::keep(&node).await;
+        let pause = tokio::time::sleep(TICK);
+        tokio::select! {
+            () = pause => {}
+            () = node.wake.notified() => {}
+            _ = stop.wait_for(|stop| *stop) => break
+        }
+    }
+}
+
+fn on_network(node: &Arc<Node>, event: NetworkEvent) {
+    match event {
+        NetworkEvent::Connected { node: peer, incarnation, .. } => {
+            node.state().connected.insert(peer);
+            heard(node, peer, incarnation);
+        }
+        NetworkEvent::Disconnected { node: peer, reason } => {
+            tracing::debug!(%peer, %reason, "disconnected");
+            let now_ms = node.now_ms();
+            let mut state = node.state();
+            state.connected.remove(&peer);
+            state.detector.disconnected(peer, now_ms);
+            drop(state);
+            tell_all(node, peer, false);
+        }
+        NetworkEvent::Received { from, incarnation, envelope } => {
+            heard(node, from, incarnation);
+            dispatch(node, from, incarnation, envelope);
+        }
+        NetworkEvent::Refused { address, reason } => tracing::warn!(%address, %reason, "a peer refused the connection"),
+        NetworkEvent::Asked { message, answer, .. } => {
+            let node = Arc::clone(node);
+            tokio::spawn(async move {
+                let _ = answer.send(join::answer(&node, message).await);
+            });
+        }
+    }
+}
+
+/// A word from a peer; reachable are those that are heard and can be talked to.
+fn heard(node: &Node, peer: NodeId, incarnation: Incarnation) {
+    let now_ms = node.now_ms();
+    let mut state = node.state();
+    if !state.connected.contains(&peer) {
+        return;
+    }
+    let came_back = state.detector.heard(peer, incarnation, now_ms);
+    drop(state);
+    if came_back {
+        tell_all(node, peer, true);
+    }
+}
+
+fn tell_all(node: &Node, peer: NodeId, reachable: bool) {
+    let name = node.state().nodes.get(&peer).map(|entry| entry.name.to_string()).unwrap_or_default();
+    tracing::info!(%peer, %name, reachable, "peer");
+    for handle in open_databases(node) {
+        let _ = handle.events.try_send(Event::Reachable { node: peer, reachable });
+    }
+}
+
+fn open_databases(node: &Node) -> Vec<super::database_loop::ReplicaHandle> {
+    let routes = node.routes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    routes.values().cloned().collect()
+}
+
+fn dispatch(node: &Arc<Node>, from: NodeId, incarnation: Incarnation, envelope: Envelope) {
+    if envelope.database == DatabaseId::nil() {
+        for message in envelope.messages {
+            on_node_message(node, from, message);
+        }
+        return;
+    }
+    for message in envelope.messages {
+        match message {
+            Message::RangeRequest { .. } => databases::serve_range(node, from, envelope.database, message),
+            Message::RangeAnswer { .. } => databases::take_range(node, from, envelope.database, message),
+            message => match node.route(envelope.database) {
+                // A full queue loses the message, as a network may; the protocol sends again what still matters.
+                Some(handle) => drop(handle.events.try_send(Event::Peer { from, incarnation, message })),
+                None => on_message_without_replica(node, message),
+            },
+        }
+    }
+}
+
+/// A database that is not open here still learns its newest configuration.
+fn on_message_without_replica(node: &Node, message: Message) {
+    if let Message::ConfigurationNotice { configuration } | Message::StaleEpoch { configuration, .. } = message
+        && let Ok(configuration) = serde_json::from_slice::<Configuration>(&configuration)
+    {
+        databases::note_configuration(node, configuration);
+    }
+}
+
+fn on_node_message(node: &Arc<Node>, from: NodeId, message: Message) {
+    match message {
+        Message::Ping { report, .. } => {
+            if let Ok(report) = serde_json::from_slice::<NodeReport>(&report) {
+                let now_ms = node.now_ms();
+                tell_newer_configurations(node, from, &report);
+                node.state().reports.insert(from, (report, now_ms));
+            }
+        }
+        message => on_message_without_replica(node, message),
+    }
+}
+
+/// A peer that holds (or is to hold) a database under an older epoch than ours is told the newer one.
+fn tell_newer_configurations(node: &Node, to: NodeId, report: &NodeReport) {
+    let newer: Vec<Configuration> = {
+        let state = node.state();
+        let known: Vec<&DatabaseName> = state.databases.keys().collect();
+        let all = known.into_iter().filter_map(|name| caretaker::newest(&state, name));
+        all.filter(|c| {
+            let theirs = report.epochs.get(&c.uuid).map(|(epoch, _)| *epoch);
+            let behind = theirs.is_some_and(|epoch| epoch < c.epoch && epoch > 0);
+            let unknown = theirs.is_none_or(|epoch| epoch == 0) && c.is_member(to) && !c.dropped;
+            behind || unknown
+        })
+        .collect()
+    };
+    for configuration in newer {
+        if let Ok(json) = serde_json::to_vec(&configuration) {
+            let message = Message::ConfigurationNotice { configuration: Bytes::from(json) };
+            let _ = node.network.send(to, configuration.uuid, message);
+        }
+    }
+}
+
+fn ping(node: &Node) {
+    let Ok(report) = serde_json::to_vec(&node.report()) else { return };
+    let report = Bytes::from(report);
+    let peers: Vec<NodeId> = node.state().nodes.keys().copied().filter(|peer| *peer != node.id).collect();
+    let time = node.clock.now().unix_ms;
+    for peer in peers {
+        let _ = node.network.send(peer, DatabaseId::nil(), Message::Ping { time, report: report.clone() });
+    }
+}
+
+fn tick(node: &Node) {
+    let findings = node.state().detector.tick(node.now_ms());
+    if let Some(ms) = findings.stood_still_ms {
+        tracing::warn!(ms, "this process stood still; its databases align again");
+        for handle in open_databases(node) {
+            let _ = handle.events.try_send(Event::StoodStill);
+        }
+    }
+    for peer in findings.lost {
+        tell_all(node, peer, false);
+    }
+}
+
+/// Takes over what the system database says: nodes, configurations.
+fn refresh(node: &Arc<Node>) {
+    let Ok(handle) = node.system() else { return };
+    let entries: Vec<system::Stored<NodeEntry>> = system::list(&handle, system::NODES);
+    let configurations: Vec<system::Stored<Configuration>> = system::list(&handle, system::DATABASES);
+    if !entries.is_empty() {
+        set_nodes(node, entries.into_iter().map(|stored| stored.value).collect());
+    }
+    for stored in configurations {
+        databases::note_configuration(node, stored.value);
+    }
+    let mut state = node.state();
+    if state.status == NodeStatus::Starting && handle.view().status == DatabaseStatus::Online {
+        state.status = NodeStatus::Online;
+    }
+}
+
+/// Takes a list of nodes: dials the new ones, lets go of the removed ones.
+pub(super) fn set_nodes(node: &Node, entries: Vec<NodeEntry>) {
+    let mut state = node.state();
+    let alive: std::collections::BTreeMap<NodeId, NodeEntry> =
+        entries.into_iter().filter(|entry| !entry.removed || entry.id == node.id).map(|entry| (entry.id, entry)).collect();
+    if state.nodes == alive {
+        return;
+    }
+    let peers = alive.values().filter(|e| e.id != node.id && !e.removed).map(|e| (e.id, e.peer_address.clone())).collect();
+    let ids: Vec<NodeId> = alive.keys().copied().collect();
+    state.detector.retain(&ids);
+    state.reports.retain(|id, _| ids.contains(id));
+    state.nodes = alive;
+    drop(state);
+    node.network.set_peers(peers);
+}
+

@@ -1,0 +1,318 @@
+//! Hot alignment and the way to ONLINE (G4): asks for samples, watches the cursors, settles pending keys.
+
+use super::{META_DEPLOYED, Replica};
+use coequal_protocol::hot_alignment::{Alignment, AlignmentPhase, SourceSample};
+use coequal_protocol::message::Message;
+use coequal_protocol::quorum::{NodeSet, is_read_quorum};
+use coequal_protocol::record::{FeedId, LogRecord};
+use coequal_protocol::{Ballot, Key};
+use coequal_types::rest::{AlignmentPoint, SampledHead};
+use coequal_types::{DatabaseStatus, NodeId, Progress, SynchronizationPhase};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+const ASK_AGAIN_MS: u64 = 200;
+const SETTLE_AT_ONCE: usize = 64;
+const PENDING_MAX: usize = 100_000;
+/// The alignment point lies at most this long before the change to ONLINE (G4); older samples are taken anew.
+const POINT_AGE_MAX_MS: u64 = 900;
+/// Reads that find a key undecided before a proposal decides it: a writer is usually about to.
+const PATIENT_READS: u32 = 3;
+/// A key that stays undecided this long has lost its coordinator: somebody else settles it.
+const STALE_PENDING_MS: u64 = 1_000;
+const STALE_PENDING_RANK_MS: u64 = 500;
+const STALE_SETTLED_AT_ONCE: usize = 256;
+
+/// The alignment that leads to ONLINE, and what it waits for.
+pub(super) struct Running {
+    alignment: Alignment,
+    asked_ms: BTreeMap<NodeId, u64>,
+    sampled: Option<(u64, u64)>,
+    undecided_reads: HashMap<Key, u32>,
+    in_flight: HashSet<Key>,
+    rate: Rate,
+}
+
+impl Running {
+    fn new(alignment: Alignment) -> Self {
+        Self {
+            alignment,
+            asked_ms: BTreeMap::new(),
+            sampled: None,
+            undecided_reads: HashMap::new(),
+            in_flight: HashSet::new(),
+            rate: Rate::default(),
+        }
+    }
+}
+
+/// Entries per second over the last second or two.
+#[derive(Default, Clone, Copy)]
+struct Rate {
+    since_ms: u64,
+    done: u64,
+    per_second: f64,
+}
+
+impl Rate {
+    #[allow(clippy::cast_precision_loss)]
+    fn update(&mut self, done: u64, now_ms: u64) {
+        let elapsed_ms = now_ms.saturating_sub(self.since_ms);
+        if self.since_ms == 0 || done < self.done {
+            *self = Self { since_ms: now_ms.max(1), done, per_second: 0.0 };
+        } else if elapsed_ms >= 250 {
+            let rate = (done - self.done) as f64 * 1000.0 / elapsed_ms as f64;
+            *self = Self { since_ms: now_ms, done, per_second: rate };
+        }
+    }
+}
+
+/// Keys seen undecided, since when and at which ballot.
+#[derive(Default)]
+pub(super) struct StalePending {
+    seen: HashMap<Key, (Ballot, u64)>,
+    look_at_ms: u64,
+}
+
+impl Replica {
+    /// Begins (again) to align; SYNCHRONIZING until that is done.
+    pub(super) fn start_alignment(&mut self) {
+        if self.fault.is_some() {
+            return;
+        }
+        let id = self.id();
+        let alignment = Alignment::new(id, self.me, &self.configuration, self.new_disk);
+        self.alignment = Some(Running::new(alignment));
+        self.epoch_alignment = None;
+        self.set_status(DatabaseStatus::Synchronizing);
+        self.next_tick_ms = self.now.monotonic_ms;
+    }
+
+    /// A joint epoch began: its new voters show that they hold everything chosen so far, while they serve on.
+    pub(super) fn start_epoch_alignment(&mut self) {
+        let joins = self.configuration.joint_with.is_some() && self.configuration.voters.contains(&self.me);
+        self.epoch_alignment = None;
+        if joins {
+            let id = self.id();
+            let alignment = Alignment::new(id, self.me, &self.configuration, self.new_disk);
+            self.epoch_alignment = Some(Running::new(alignment));
+        }
+    }
+
+    /// Without contact to a majority, nothing is known to be near any more.
+    pub(super) fn check_contact(&mut self) {
+        if !self.status.serves_local_reads() {
+            return;
+        }
+        let mut reached: NodeSet = self.peers.iter().filter(|(_, peer)| peer.reachable).map(|(node, _)| *node).collect();
+        reached.insert(self.me);
+        if !is_read_quorum(&self.configuration, &reached) {
+            self.start_alignment();
+        }
+    }
+
+    pub(super) fn lose_source(&mut self, node: NodeId) {
+        for running in self.alignment.iter_mut().chain(&mut self.epoch_alignment) {
+            running.alignment.lose_source(node);
+            running.asked_ms.remove(&node);
+        }
+    }
+
+    pub(super) fn run_alignments(&mut self) {
+        if let Some(mut running) = self.alignment.take() {
+            let done = self.step_alignment(&mut running);
+            self.alignment = Some(running);
+            if done {
+                self.finish_alignment();
+            }
+        }
+        if let Some(mut running) = self.epoch_alignment.take() {
+            if self.step_alignment(&mut running) {
+                self.aligned_epoch = running.alignment.epoch();
+            } else {
+                self.epoch_alignment = Some(running);
+            }
+        }
+    }
+
+    /// One look at what an alignment waits for. True when it is aligned.
+    fn step_alignment(&mut self, running: &mut Running) -> bool {
+        let now_ms = self.now.monotonic_ms;
+        for node in running.alignment.to_sample() {
+            let asked = running.asked_ms.get(&node).is_some_and(|asked| now_ms.saturating_sub(*asked) < ASK_AGAIN_MS);
+            if !asked && self.peers.get(&node).is_some_and(|peer| peer.reachable) {
+                running.asked_ms.insert(node, now_ms);
+                let (feed, after) = self.store.cursor(node).unwrap_or((0, 0));
+                let (alignment, epoch) = (running.alignment.id, running.alignment.epoch());
+                self.send(node, Message::Sample { alignment, epoch, feed, after });
+            }
+        }
+        if running.alignment.wants_own_pending() {
+            running.sampled = Some((now_ms, self.now.unix_ms));
+            running.alignment.take_own_pending(self.store.pending(PENDING_MAX));
+        }
+        for (source, _) in running.alignment.heads() {
+            if let Some((feed, sequence)) = self.store.cursor(source) {
+                running.alignment.on_cursor(source, feed, sequence);
+            }
+        }
+        let room = SETTLE_AT_ONCE.saturating_sub(running.in_flight.len());
+        let keys = running.alignment.to_settle(room + running.in_flight.len());
+        for key in keys.into_iter().filter(|key| !running.in_flight.contains(key)).take(room).collect::<Vec<_>>() {
+            running.in_flight.insert(key.clone());
+            self.settle_for_alignment(key);
+        }
+        let (done, _) = self.drained(running);
+        running.rate.update(done, now_ms);
+        running.alignment.phase() == AlignmentPhase::Aligned
+    }
+
+    /// Entries drained and to drain, over the sampled sources.
+    fn drained(&self, running: &Running) -> (u64, u64) {
+        let total = running.alignment.entries_total();
+        let left = |node: &NodeId| {
+            let behind = running.alignment.behind(*node);
+            let remaining = self.peers.get(node).and_then(|peer| peer.pull.remaining).unwrap_or(behind);
+            if running.alignment.waits_for(*node) { remaining.min(behind) } else { 0 }
+        };
+        let left: u64 = running.alignment.heads().iter().map(|(node, _)| left(node)).sum();
+        (total.saturating_sub(left), total)
+    }
+
+    fn finish_alignment(&mut self) {
+        let Some(running) = &self.alignment else { return };
+        let (sampled_ms, unix_ms) = running.sampled.unwrap_or((self.now.monotonic_ms, self.now.unix_ms));
+        let alone = running.alignment.needed() == 0;
+        if !alone && self.now.monotonic_ms.saturating_sub(sampled_ms) > POINT_AGE_MAX_MS {
+            return self.start_alignment();
+        }
+        let sources = running.alignment.heads().into_iter().map(|(node, head)| SampledHead { node, head }).collect();
+        self.aligned = Some(AlignmentPoint { unix_ms, sources });
+        self.aligned_epoch = running.alignment.epoch();
+        self.alignment = None;
+        if self.new_disk {
+            self.new_disk = false;
+            self.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::new() });
+        }
+        self.set_status(DatabaseStatus::Online);
+        self.start_epoch_alignment();
+    }
+
+    pub(super) fn on_sample(&mut self, from: NodeId, alignment: u64, epoch: u64, feed: FeedId, after: u64) {
+        if epoch > self.configuration.epoch {
+            let (epoch, configuration) = (self.configuration.epoch, self.configuration_json());
+            return self.send(from, Message::StaleEpoch { epoch, configuration });
+        }
+        if epoch < self.configuration.epoch {
+            let configuration = self.configuration_json();
+            self.send(from, Message::ConfigurationNotice { configuration });
+        }
+        let own_feed = self.store.feed_id();
+        let after = if feed == own_feed { after } else { 0 };
+        let behind = match self.store.feed_count_after(after) {
+            Ok(behind) => behind,
+            Err(error) => return self.on_storage_error(&error),
+        };
+        let (epoch, head) = (self.configuration.epoch, self.store.feed_head());
+        let pending = self.store.pending(PENDING_MAX);
+        if pending.len() >= PENDING_MAX {
+            // More than a sample can name: some other source, or a later sample, will do.
+            return;
+        }
+        let answer = Message::SampleAnswer { alignment, epoch, feed: own_feed, head, behind, pending };
+        // Having adopted the epoch must survive a crash before it is told.
+        self.send_when_durable(from, 0, answer);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn on_sample_answer(
+        &mut self,
+        from: NodeId,
+        alignment: u64,
+        epoch: u64,
+        feed: FeedId,
+        head: u64,
+        behind: u64,
+        pending: Vec<Key>,
+    ) {
+        let sample = SourceSample { feed, head, behind, pending };
+        let mut both = self.alignment.iter_mut().chain(&mut self.epoch_alignment);
+        if let Some(running) = both.find(|running| running.alignment.id == alignment) {
+            running.asked_ms.remove(&from);
+            running.alignment.on_sample(from, epoch, sample);
+        }
+        self.next_tick_ms = self.now.monotonic_ms;
+    }
+
+    /// The chosen state of `key` is here now.
+    pub(super) fn on_alignment_key_settled(&mut self, key: &Key) {
+        for running in self.alignment.iter_mut().chain(&mut self.epoch_alignment) {
+            running.alignment.on_settled(key);
+            running.in_flight.remove(key);
+            running.undecided_reads.remove(key);
+        }
+        self.next_tick_ms = self.now.monotonic_ms;
+    }
+
+    /// A read found `key` undecided. True when it is time for a proposal.
+    pub(super) fn on_alignment_key_unsettled(&mut self, key: &Key) -> bool {
+        let mut decide = true;
+        for running in self.alignment.iter_mut().chain(&mut self.epoch_alignment) {
+            running.in_flight.remove(key);
+            let reads = running.undecided_reads.entry(key.clone()).or_default();
+            *reads += 1;
+            decide &= *reads > PATIENT_READS;
+        }
+        decide
+    }
+
+    /// Keys whose coordinator went away between accept and answer: after a while somebody settles them, so that
+    /// an acknowledged write becomes visible everywhere even if nobody touches the document again.
+    pub(super) fn settle_stale_keys(&mut self) {
+        let now_ms = self.now.monotonic_ms;
+        if now_ms < self.stale.look_at_ms || !self.configuration.is_voter(self.me) || self.disk_full {
+            return;
+        }
+        self.stale.look_at_ms = now_ms + STALE_PENDING_MS / 2;
+        let rank = self.configuration.all_voters().iter().position(|voter| *voter == self.me).unwrap_or(0) as u64;
+        let patience_ms = STALE_PENDING_MS + rank * STALE_PENDING_RANK_MS;
+        let mut seen = HashMap::new();
+        let mut stale = Vec::new();
+        for key in self.store.pending(STALE_SETTLED_AT_ONCE * 16) {
+            let Some((register, _)) = self.load(&key) else { return };
+            let ballot = register.accepted_ballot();
+            let since = match self.stale.seen.get(&key) {
+                Some((known, since)) if *known == ballot => *since,
+                _ => now_ms,
+            };
+            if now_ms.saturating_sub(since) >= patience_ms && stale.len() < STALE_SETTLED_AT_ONCE {
+                stale.push(key.clone());
+            }
+            seen.insert(key, (ballot, since));
+        }
+        self.stale.seen = seen;
+        for key in stale {
+            if self.slots.active(&key).is_none() {
+                self.settle_in_background(key);
+            }
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn progress(&self) -> Option<Progress> {
+        let running = self.alignment.as_ref()?;
+        let (phase, done, total) = match running.alignment.phase() {
+            AlignmentPhase::Connecting => (SynchronizationPhase::Connecting, 0, 0),
+            AlignmentPhase::Draining => {
+                let (done, total) = self.drained(running);
+                (SynchronizationPhase::Draining, done, total)
+            }
+            AlignmentPhase::Settling | AlignmentPhase::Aligned => {
+                let (done, total) = running.alignment.settling();
+                (SynchronizationPhase::Settling, done, total)
+            }
+        };
+        let rate = running.rate.per_second;
+        let eta_seconds = (rate > 0.0 && total > done).then(|| (total - done) as f64 / rate);
+        Some(Progress { phase, entries_done: done, entries_total: total, entries_per_second: rate, eta_seconds })
+    }
+}

@@ -1,0 +1,63 @@
+//! Configurations: adopted when newer, on disk before anything is said under them, told to whoever is behind.
+
+use super::{META_CONFIGURATION, Replica};
+use bytes::Bytes;
+use coequal_protocol::message::Message;
+use coequal_protocol::record::LogRecord;
+use coequal_types::{Configuration, DatabaseStatus, NodeId};
+
+impl Replica {
+    pub(super) fn configuration_json(&self) -> Bytes {
+        // A configuration of names, numbers and ids always serialises; an empty text would be ignored by the peer.
+        serde_json::to_vec(&self.configuration).unwrap_or_default().into()
+    }
+
+    pub(super) fn record_configuration(&mut self) {
+        let value = self.configuration_json();
+        if self.store.meta(META_CONFIGURATION).as_ref() == Some(&value) {
+            return;
+        }
+        if let Some(lsn) = self.append(LogRecord::Meta { name: META_CONFIGURATION.to_owned(), value }) {
+            self.configuration_lsn = lsn;
+        }
+    }
+
+    /// Takes a newer configuration of this database; everything under way begins again under it.
+    pub(super) fn adopt(&mut self, configuration: Configuration) {
+        let newer = configuration.uuid == self.configuration.uuid && configuration.epoch > self.configuration.epoch;
+        if !newer || self.fault.is_some() {
+            return;
+        }
+        self.configuration = configuration;
+        self.record_configuration();
+        if !self.configuration.is_member(self.me) || self.configuration.dropped {
+            self.set_status(DatabaseStatus::NotAvailable);
+            self.alignment = None;
+            self.epoch_alignment = None;
+        } else if self.alignment.is_some() {
+            self.start_alignment();
+        } else {
+            self.start_epoch_alignment();
+        }
+        self.restart_rounds();
+        self.restart_queries();
+        self.next_tick_ms = self.now.monotonic_ms;
+    }
+
+    /// A peer refused our epoch: either we learn from it, or it from us.
+    pub(super) fn on_stale_epoch(&mut self, from: NodeId, epoch: u64, configuration: &Bytes) {
+        if epoch > self.configuration.epoch {
+            self.on_configuration_notice(configuration);
+        } else if epoch < self.configuration.epoch {
+            let configuration = self.configuration_json();
+            self.send(from, Message::ConfigurationNotice { configuration });
+            // What was refused goes out again once the peer has had time to adopt: by the usual resending.
+        }
+    }
+
+    pub(super) fn on_configuration_notice(&mut self, configuration: &Bytes) {
+        if let Ok(configuration) = serde_json::from_slice::<Configuration>(configuration) {
+            self.adopt(configuration);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What goes into a replica and what comes out.
+
+use crate::replication::error::ServiceError;
+use crate::replication::service::Written;
+use crate::storage::Lsn;
+use coequal_protocol::message::Operation;
+use coequal_protocol::{Held, Key, Message};
+use coequal_types::rest::AlignmentPoint;
+use coequal_types::status::Progress;
+use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
+use std::collections::BTreeMap;
+
+/// The two clocks at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Milliseconds of a clock that only goes forward; all waiting is measured with it.
+    pub monotonic_ms: u64,
+    /// Unix milliseconds; only for ballots and for people.
+    pub unix_ms: u64,
+}
+
+/// Tells the client of a write how it ended.
+pub type WriteReply = Box<dyn FnOnce(Result<Written, ServiceError>) + Send>;
+/// Tells the client of a read what was read.
+pub type ReadReply = Box<dyn FnOnce(Result<Option<Held>, ServiceError>) + Send>;
+
+/// A client's write.
+pub struct ClientWrite {
+    /// The document.
+    pub key: Key,
+    /// What to do with it.
+    pub operation: Operation,
+    /// Whether this node made the key up for this write (one-round write b).
+    pub generated: bool,
+    /// When to give up, in monotonic milliseconds.
+    pub deadline_ms: u64,
+    /// Called once.
+    pub reply: WriteReply,
+}
+
+/// A client's linearizable read.
+pub struct ClientRead {
+    /// The document.
+    pub key: Key,
+    /// When to give up, in monotonic milliseconds.
+    pub deadline_ms: u64,
+    /// Called once.
+    pub reply: ReadReply,
+}
+
+/// What happens to a replica.
+pub enum Event {
+    /// A client writes.
+    Write(ClientWrite),
+    /// A client reads linearizably.
+    Read(ClientRead),
+    /// A peer says something.
+    Peer {
+        /// Who.
+        from: NodeId,
+        /// Which start of it.
+        incarnation: Incarnation,
+        /// What.
+        message: Message,
+    },
+    /// The log is on disk up to here.
+    Durable(Lsn),
+    /// A peer became reachable or unreachable.
+    Reachable {
+        /// Which.
+        node: NodeId,
+        /// Whether it is now.
+        reachable: bool,
+    },
+    /// This process stood still for longer than a peer may: it was away, whatever it believes.
+    StoodStill,
+    /// A newer configuration was chosen.
+    Configuration(Box<Configuration>),
+    /// The disk became full, or has space again.
+    DiskFull(bool),
+    /// The store failed for good.
+    StorageFailed(String),
+    /// Time passes.
+    Tick,
+}
+
+/// What a replica wants done.
+#[derive(Default)]
+pub struct Effects {
+    /// Messages, in order.
+    pub sends: Vec<(NodeId, Message)>,
+    /// Changes of status, for the log and for metrics.
+    pub status_changes: Vec<(DatabaseStatus, DatabaseStatus)>,
+    /// Documents of which a newer chosen revision is now here; only counted, except in the system database.
+    pub learned: u64,
+}
+
+/// What others may know of a replica.
+#[derive(Debug, Clone)]
+pub struct ReplicaView {
+    /// Status of the database here.
+    pub status: DatabaseStatus,
+    /// Epoch of its configuration.
+    pub epoch: u64,
+    /// Newest epoch against which this replica has aligned.
+    pub aligned_epoch: u64,
+    /// The last alignment point.
+    pub aligned: Option<AlignmentPoint>,
+    /// Its configuration.
+    pub configuration: Configuration,
+    /// While SYNCHRONIZING.
+    pub progress: Option<Progress>,
+    /// What is wrong.
+    pub message: Option<String>,
+    /// Entries of this node's feed that each peer has not confirmed.
+    pub backlog: BTreeMap<NodeId, u64>,
+    /// Documents with writes under way.
+    pub writes_in_flight: u64,
+    /// Whether writes are refused because the disk is full.
+    pub disk_full: bool,
+}

@@ -1,0 +1,315 @@
+//! The change feed between nodes: live replication and hot alignment are the same stream, only the distance
+//! differs. Each node pulls what it lacks from every voter; its pull is its credit, so a slow node slows nobody.
+
+use super::Replica;
+use coequal_protocol::message::{ChosenBody, FeedEntry, Message};
+use coequal_protocol::record::{FeedId, LogRecord};
+use coequal_protocol::{Ballot, Key};
+use coequal_types::{DatabaseStatus, NodeId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+const ENTRIES_MAX: u32 = 4096;
+const BYTES_MAX: u32 = 1 << 20;
+/// A request that finds nothing is answered after this long all the same, so that both sides know they are there.
+const HOLD_MS: u64 = 500;
+/// A pull without an answer for this long is made again.
+const PULL_RETRY_MS: u64 = 2_000;
+/// Above this distance bodies are asked for along with the entries.
+const BODIES_ABOVE_ENTRIES: u64 = 256;
+const BODY_KEYS_MAX: usize = 4096;
+const BODY_BYTES_MAX: usize = 4 << 20;
+const ORIGINS_MAX: usize = 65_536;
+/// How often the peers' confirmed cursors are noted down, for the queue depth after a restart.
+const CONFIRMED_NOTE_MS: u64 = 5_000;
+const META_CONFIRMED: &str = "confirmed:";
+
+/// This node's pull of one source.
+#[derive(Default)]
+pub(super) struct Pull {
+    request: Option<(u64, u64)>,
+    waits_for: Option<WaitingBatch>,
+    /// Entries that the source still has for us, as it said last.
+    pub remaining: Option<u64>,
+}
+
+/// A batch whose bodies are on their way; the cursor moves when they are here.
+struct WaitingBatch {
+    feed: FeedId,
+    through: u64,
+    missing: BTreeSet<Key>,
+    asked_ms: u64,
+}
+
+/// A peer's pull of this node.
+#[derive(Default)]
+pub(super) struct Serve {
+    pending: Option<(Request, u64)>,
+    confirmed: Option<(FeedId, u64)>,
+    noted: Option<(FeedId, u64)>,
+    note_at_ms: u64,
+}
+
+/// A feed request as it came.
+#[derive(Clone, Copy)]
+pub(super) struct Request {
+    pub request: u64,
+    pub feed: FeedId,
+    pub after: u64,
+    pub entries_max: u32,
+    pub bytes_max: u32,
+    pub bodies: bool,
+}
+
+/// A feed batch without its entries.
+pub(super) struct Batch {
+    pub request: u64,
+    pub feed: FeedId,
+    pub after: u64,
+    pub through: u64,
+    pub remaining: u64,
+}
+
+/// From whose feed the newest entries came: they need not go back there.
+#[derive(Default)]
+pub(super) struct Origins(VecDeque<(u64, NodeId)>);
+
+impl Origins {
+    pub fn note(&mut self, sequence: u64, from: NodeId) {
+        if self.0.len() >= ORIGINS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((sequence, from));
+    }
+
+    fn of(&self, sequence: u64) -> Option<NodeId> {
+        let at = self.0.binary_search_by_key(&sequence, |(known, _)| *known).ok()?;
+        self.0.get(at).map(|(_, from)| *from)
+    }
+}
+
+impl Replica {
+    fn cursor(&self, source: NodeId) -> (FeedId, u64) {
+        self.store.cursor(source).unwrap_or((0, 0))
+    }
+
+    /// Keeps one request standing at every voter.
+    pub(super) fn pull_feeds(&mut self) {
+        for source in self.configuration.all_voters() {
+            if source != self.me {
+                self.pull_from(source);
+            }
+        }
+    }
+
+    fn pull_from(&mut self, source: NodeId) {
+        let now_ms = self.now.monotonic_ms;
+        let aligned = self.status == DatabaseStatus::Online;
+        let Some(peer) = self.peers.get_mut(&source).filter(|peer| peer.reachable) else { return };
+        if let Some(waiting) = &peer.pull.waits_for {
+            if now_ms.saturating_sub(waiting.asked_ms) < PULL_RETRY_MS {
+                return;
+            }
+            peer.pull.waits_for = None;
+        }
+        if peer.pull.request.is_some_and(|(_, sent_ms)| now_ms.saturating_sub(sent_ms) < PULL_RETRY_MS) {
+            return;
+        }
+        let bodies = !aligned || peer.pull.remaining.unwrap_or(u64::MAX) > BODIES_ABOVE_ENTRIES;
+        let request = self.id();
+        if let Some(peer) = self.peers.get_mut(&source) {
+            peer.pull.request = Some((request, now_ms));
+        }
+        let (feed, after) = self.cursor(source);
+        let message = Message::FeedRequest { request, feed, after, entries_max: ENTRIES_MAX, bytes_max: BYTES_MAX, bodies };
+        self.send(source, message);
+    }
+
+    pub(super) fn on_feed_request(&mut self, from: NodeId, request: Request) {
+        let now_ms = self.now.monotonic_ms;
+        let serve = &mut self.peers.entry(from).or_default().serve;
+        serve.pending = Some((request, now_ms));
+        serve.confirmed = Some((request.feed, request.after));
+        if now_ms >= serve.note_at_ms && serve.noted != serve.confirmed {
+            serve.note_at_ms = now_ms + CONFIRMED_NOTE_MS;
+            serve.noted = serve.confirmed;
+            let mut value = request.feed.to_be_bytes().to_vec();
+            value.extend_from_slice(&request.after.to_be_bytes());
+            self.append(LogRecord::Meta { name: format!("{META_CONFIRMED}{from}"), value: value.into() });
+        }
+    }
+
+    /// Answers the requests that have something to get, or have waited long enough.
+    pub(super) fn serve_feeds(&mut self) {
+        let now_ms = self.now.monotonic_ms;
+        let (feed, head) = (self.store.feed_id(), self.store.feed_head());
+        let ready = |serve: &Serve| {
+            serve.pending.as_ref().is_some_and(|(request, since_ms)| {
+                request.feed != feed || head > request.after || now_ms.saturating_sub(*since_ms) >= HOLD_MS
+            })
+        };
+        let nodes: Vec<NodeId> = self.peers.iter().filter(|(_, p)| ready(&p.serve)).map(|(node, _)| *node).collect();
+        for node in nodes {
+            let Some((request, _)) = self.peers.get_mut(&node).and_then(|peer| peer.serve.pending.take()) else { continue };
+            self.serve(node, &request);
+        }
+    }
+
+    fn serve(&mut self, to: NodeId, request: &Request) {
+        let (feed, head) = (self.store.feed_id(), self.store.feed_head());
+        let after = if request.feed == feed { request.after } else { 0 };
+        let entries_max = request.entries_max.min(ENTRIES_MAX) as usize;
+        let found = match self.store.feed_after(after, entries_max) {
+            Ok(found) => found,
+            Err(error) => return self.on_storage_error(&error),
+        };
+        let complete = found.len() < entries_max;
+        let mut through = if complete { head.max(after) } else { after };
+        let (mut entries, mut bytes) = (Vec::with_capacity(found.len()), 0);
+        for (sequence, key) in found {
+            if bytes > request.bytes_max as usize {
+                through = entries.last().map_or(after, |entry: &FeedEntry| entry.sequence);
+                break;
+            }
+            if !complete {
+                through = sequence;
+            }
+            if self.origins.of(sequence) == Some(to) {
+                continue;
+            }
+            let held = match self.store.chosen(&key) {
+                Ok(Some(held)) => held,
+                Ok(None) => continue,
+                Err(error) => return self.on_storage_error(&error),
+            };
+            bytes += 64 + key.as_bytes().len();
+            let revision = request.bodies.then(|| {
+                bytes += held.revision.body.as_ref().map_or(0, bytes::Bytes::len);
+                held.revision
+            });
+            entries.push(FeedEntry { key, ballot: held.ballot, sequence, revision });
+        }
+        let remaining = if through >= head { Ok(0) } else { self.store.feed_count_after(through) };
+        let remaining = match remaining {
+            Ok(remaining) => remaining,
+            Err(error) => return self.on_storage_error(&error),
+        };
+        self.send(to, Message::FeedBatch { request: request.request, feed, after, through, remaining, entries });
+    }
+
+    pub(super) fn on_feed_batch(&mut self, from: NodeId, batch: &Batch, entries: Vec<FeedEntry>) {
+        let (feed, sequence) = self.cursor(from);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if self.disk_full || peer.pull.request.is_none_or(|(request, _)| request != batch.request) {
+            return;
+        }
+        peer.pull.request = None;
+        let expected = if feed == batch.feed { sequence } else { 0 };
+        if batch.after != expected {
+            return self.pull_from(from);
+        }
+        peer.pull.remaining = Some(batch.remaining);
+        let mut missing = Vec::new();
+        for entry in entries {
+            if let Some(key) = self.take_entry(from, entry) {
+                missing.push(key);
+            }
+        }
+        if missing.is_empty() {
+            return self.finish_batch(from, batch.feed, batch.through);
+        }
+        self.ask_bodies(from, batch.feed, batch.through, missing);
+    }
+
+    /// Learns an entry; gives back the key if its body has to be asked for.
+    fn take_entry(&mut self, from: NodeId, entry: FeedEntry) -> Option<Key> {
+        let (register, _) = self.load(&entry.key)?;
+        self.observe(entry.ballot);
+        if entry.ballot <= register.chosen_ballot() {
+            return None;
+        }
+        if entry.revision.is_none() && register.needs_body(entry.ballot) {
+            return Some(entry.key);
+        }
+        self.learn_from_feed(from, &entry.key, entry.ballot, entry.revision.as_ref());
+        None
+    }
+
+    fn learn_from_feed(&mut self, from: NodeId, key: &Key, ballot: Ballot, revision: Option<&std::sync::Arc<coequal_protocol::Revision>>) {
+        self.slots.forget_recent_below(key, ballot);
+        self.learn(key, ballot, revision, Some(from));
+    }
+
+    fn ask_bodies(&mut self, from: NodeId, feed: FeedId, through: u64, missing: Vec<Key>) {
+        let asked_ms = self.now.monotonic_ms;
+        if let Some(peer) = self.peers.get_mut(&from) {
+            let missing = missing.iter().cloned().collect();
+            peer.pull.waits_for = Some(WaitingBatch { feed, through, missing, asked_ms });
+        }
+        let keys = missing.into_iter().take(BODY_KEYS_MAX).collect();
+        self.send(from, Message::BodyRequest { keys });
+    }
+
+    pub(super) fn on_body_request(&mut self, from: NodeId, keys: Vec<Key>) {
+        let (mut bodies, mut bytes) = (Vec::new(), 0);
+        for key in keys.into_iter().take(BODY_KEYS_MAX) {
+            match self.store.chosen(&key) {
+                Ok(Some(held)) => {
+                    bytes += 64 + held.revision.body.as_ref().map_or(0, bytes::Bytes::len);
+                    bodies.push(ChosenBody { key, ballot: held.ballot, revision: held.revision });
+                }
+                Ok(None) => {}
+                Err(error) => return self.on_storage_error(&error),
+            }
+            if bytes > BODY_BYTES_MAX {
+                break;
+            }
+        }
+        self.send(from, Message::Bodies { bodies });
+    }
+
+    pub(super) fn on_bodies(&mut self, from: NodeId, bodies: Vec<ChosenBody>) {
+        let Some(mut waiting) = self.peers.get_mut(&from).and_then(|peer| peer.pull.waits_for.take()) else { return };
+        let before = waiting.missing.len();
+        for body in bodies {
+            waiting.missing.remove(&body.key);
+            self.learn_from_feed(from, &body.key, body.ballot, Some(&body.revision));
+        }
+        if waiting.missing.is_empty() {
+            return self.finish_batch(from, waiting.feed, waiting.through);
+        }
+        if waiting.missing.len() < before {
+            let rest: Vec<Key> = waiting.missing.into_iter().collect();
+            return self.ask_bodies(from, waiting.feed, waiting.through, rest);
+        }
+        // The source had none of them: the cursor stays, and the entries come again.
+        self.pull_from(from);
+    }
+
+    /// The cursor moves in the same log as the entries before it.
+    fn finish_batch(&mut self, from: NodeId, feed: FeedId, through: u64) {
+        if self.cursor(from) != (feed, through) {
+            self.append(LogRecord::Cursor { source: from, feed, sequence: through });
+            if self.alignment.is_some() || self.epoch_alignment.is_some() {
+                self.next_tick_ms = self.now.monotonic_ms;
+            }
+        }
+        self.pull_from(from);
+    }
+
+    /// For each peer, the entries of this node's feed that it has not confirmed: its durable queue.
+    pub(super) fn backlog(&self) -> BTreeMap<NodeId, u64> {
+        let feed = self.store.feed_id();
+        let depth = |node: NodeId| {
+            let confirmed = self.peers.get(&node).and_then(|peer| peer.serve.confirmed).or_else(|| self.noted(node));
+            let after = confirmed.filter(|(known, _)| *known == feed).map_or(0, |(_, sequence)| sequence);
+            if after >= self.store.feed_head() { 0 } else { self.store.feed_count_after(after).unwrap_or(0) }
+        };
+        self.configuration.members().into_iter().filter(|node| *node != self.me).map(|node| (node, depth(node))).collect()
+    }
+
+    fn noted(&self, node: NodeId) -> Option<(FeedId, u64)> {
+        let value = self.store.meta(&format!("{META_CONFIRMED}{node}"))?;
+        let (feed, sequence) = value.split_at_checked(8)?;
+        Some((u64::from_be_bytes(feed.try_into().ok()?), u64::from_be_bytes(sequence.try_into().ok()?)))
+    }
+}

@@ -1,0 +1,407 @@
+//! One database on one node: the protocol's decisions joined to its store. No clock, no randomness, no network:
+//! events come in with their time, effects go out, so the same code runs in a simulation.
+//!
+//! Files stand in reading order: what goes in and out, acceptor, coordinator, reads, feed, alignment.
+
+pub mod event;
+mod acceptor;
+mod coordinator;
+mod slot;
+mod reads;
+mod feed;
+mod alignment;
+mod epochs;
+
+pub use event::{ClientRead, ClientWrite, Effects, Event, Now, ReplicaView};
+
+use crate::replication::error::ServiceError;
+use crate::storage::{Lsn, StorageError, Store};
+use coequal_protocol::clock::HybridClock;
+use coequal_protocol::{Key, LogRecord, Message, Register};
+use coequal_types::rest::AlignmentPoint;
+use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Answers that wait until what they promise is on disk (I3).
+enum Gated {
+    Send(NodeId, Message),
+    Local(Message),
+}
+
+
+/// What a replica knows of another node of its database.
+#[derive(Default)]
+struct Peer {
+    reachable: bool,
+    incarnation: Incarnation,
+    pull: feed::Pull,
+    serve: feed::Serve,
+}
+
+/// A database's replica.
+pub struct Replica {
+    me: NodeId,
+    incarnation: Incarnation,
+    store: Arc<Store>,
+    configuration: Configuration,
+    configuration_lsn: Lsn,
+    clock: HybridClock,
+    random: u64,
+    now: Now,
+    peers: BTreeMap<NodeId, Peer>,
+    slots: slot::Slots,
+    queries: HashMap<u64, reads::QueryInFlight>,
+    forwards: HashMap<u64, slot::ForwardedWrite>,
+    next_id: u64,
+    gated: VecDeque<(Lsn, Gated)>,
+    local: VecDeque<Message>,
+    effects: Effects,
+    status: DatabaseStatus,
+    alignment: Option<alignment::Running>,
+    epoch_alignment: Option<alignment::Running>,
+    aligned_epoch: u64,
+    aligned: Option<AlignmentPoint>,
+    new_disk: bool,
+    origins: feed::Origins,
+    stale: alignment::StalePending,
+    disk_full: bool,
+    fault: Option<String>,
+    next_tick_ms: u64,
+}
+
+/// What a replica needs to start.
+pub struct ReplicaStart {
+    /// This node.
+    pub me: NodeId,
+    /// This start of it.
+    pub incarnation: Incarnation,
+    /// The open store.
+    pub store: Arc<Store>,
+    /// Newest configuration that is known.
+    pub configuration: Configuration,
+    /// Whether the store may have forgotten something: deployed, not aligned since.
+    pub new_disk: bool,
+    /// Seed for back-off; any number.
+    pub seed: u64,
+}
+
+impl Replica {
+    /// A replica that starts SYNCHRONIZING, whatever it was before.
+    pub fn new(start: ReplicaStart, now: Now) -> Self {
+        let floor = start.store.meta(META_CLOCK).and_then(|b| b.as_ref().try_into().ok().map(u64::from_be_bytes));
+        let mut replica = Self {
+            me: start.me,
+            incarnation: start.incarnation,
+            store: start.store,
+            configuration: start.configuration,
+            configuration_lsn: 0,
+            clock: HybridClock::starting_above(floor.unwrap_or(0)),
+            random: start.seed | 1,
+            now,
+            peers: BTreeMap::new(),
+            slots: slot::Slots::default(),
+            queries: HashMap::new(),
+            forwards: HashMap::new(),
+            next_id: 1,
+            gated: VecDeque::new(),
+            local: VecDeque::new(),
+            effects: Effects::default(),
+            status: DatabaseStatus::Synchronizing,
+            alignment: None,
+            epoch_alignment: None,
+            aligned_epoch: 0,
+            aligned: None,
+            new_disk: start.new_disk,
+            origins: feed::Origins::default(),
+            stale: alignment::StalePending::default(),
+            disk_full: false,
+            fault: None,
+            next_tick_ms: 0,
+        };
+        replica.record_configuration();
+        replica.start_alignment();
+        replica
+    }
+
+    /// Takes one event. What is to be done about it is in [`Replica::take_effects`].
+    pub fn handle(&mut self, now: Now, event: Event) {
+        self.now = now;
+        match event {
+            Event::Write(write) => self.on_client_write(write),
+            Event::Read(read) => self.on_client_read(read),
+            Event::Peer { from, incarnation, message } => self.on_peer_message(from, incarnation, message),
+            Event::Durable(lsn) => self.on_durable(lsn),
+            Event::Reachable { node, reachable } => self.on_reachable(node, reachable),
+            Event::StoodStill => self.start_alignment(),
+            Event::Configuration(configuration) => self.adopt(*configuration),
+            Event::DiskFull(full) => self.on_disk_full(full),
+            Event::StorageFailed(reason) => self.fail(reason),
+            Event::Tick => {}
+        }
+        self.settle_locally();
+    }
+
+    /// Everything that is due by now, and the feeds that wait for entries. Called after a run of events.
+    pub fn advance(&mut self, now: Now) {
+        self.now = now;
+        if self.fault.is_none() {
+            self.run_due_slots();
+            if now.monotonic_ms >= self.next_tick_ms {
+                self.next_tick_ms = now.monotonic_ms + TICK_MS;
+                self.run_due_queries();
+                self.expire_forwards(now.monotonic_ms);
+                self.check_contact();
+                self.pull_feeds();
+                self.run_alignments();
+                self.settle_stale_keys();
+            }
+            self.settle_locally();
+            self.serve_feeds();
+        }
+    }
+
+    /// When [`Replica::advance`] wants to be called again, in monotonic milliseconds.
+    pub fn next_due_ms(&self) -> u64 {
+        self.next_tick_ms.min(self.slots.next_due_ms())
+    }
+
+    /// Messages to send and views to publish, in order.
+    pub fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Whether some answer waits for the log: then a commit is urgent; other records may wait for company.
+    pub fn waits_for_durability(&self) -> bool {
+        !self.gated.is_empty()
+    }
+
+    fn on_durable(&mut self, lsn: Lsn) {
+        while self.gated.front().is_some_and(|(gate, _)| *gate <= lsn) {
+            match self.gated.pop_front() {
+                Some((_, Gated::Send(to, message))) => self.effects.sends.push((to, message)),
+                Some((_, Gated::Local(message))) => self.local.push_back(message),
+                None => break,
+            }
+        }
+    }
+
+    /// Sends `message` once the log is durable up to `gate`.
+    fn send_when_durable(&mut self, to: NodeId, gate: Lsn, message: Message) {
+        let gate = gate.max(self.configuration_lsn);
+        let gated = if to == self.me { Gated::Local(message) } else { Gated::Send(to, message) };
+        if gate > self.store.durable() {
+            // Gates are not always in order (an answer about an old record behind one about a new one): taking
+            // the higher one keeps the queue ordered, and only ever delays.
+            let gate = self.gated.back().map_or(gate, |(last, _)| gate.max(*last));
+            self.gated.push_back((gate, gated));
+            return;
+        }
+        match gated {
+            Gated::Send(to, message) => self.effects.sends.push((to, message)),
+            Gated::Local(message) => self.local.push_back(message),
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        if to == self.me {
+            self.local.push_back(message);
+        } else {
+            self.effects.sends.push((to, message));
+        }
+    }
+
+    /// Messages of this node to itself, until none is left.
+    fn settle_locally(&mut self) {
+        while let Some(message) = self.local.pop_front() {
+            self.on_peer_message(self.me, self.incarnation, message);
+        }
+    }
+
+    fn on_peer_message(&mut self, from: NodeId, incarnation: Incarnation, message: Message) {
+        if self.fault.is_some() {
+            return;
+        }
+        if from != self.me {
+            self.note_incarnation(from, incarnation);
+        }
+        match message {
+            Message::Prepare { epoch, key, ballot } => self.on_prepare(from, epoch, key, ballot),
+            Message::Accept { epoch, key, ballot, revision } => self.on_accept(from, epoch, key, ballot, &revision),
+            Message::Query { epoch, key, read, known } => self.on_query(from, epoch, key, read, known),
+            Message::Promised { epoch, key, ballot, held, chosen } => {
+                self.on_promised(from, epoch, &key, ballot, held, chosen);
+            }
+            Message::Accepted { epoch, key, ballot } => self.on_accepted(from, epoch, &key, ballot),
+            Message::Refused { epoch, key, ballot, promised } => self.on_refused(epoch, &key, ballot, promised),
+            Message::QueryAnswer { epoch, read, accepted, chosen, revision, .. } => {
+                self.on_query_answer(from, epoch, read, accepted, chosen, revision);
+            }
+            Message::StaleEpoch { epoch, configuration } => self.on_stale_epoch(from, epoch, &configuration),
+            Message::ConfigurationNotice { configuration } => self.on_configuration_notice(&configuration),
+            Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies } => {
+                let serve = feed::Request { request, feed, after, entries_max, bytes_max, bodies };
+                self.on_feed_request(from, serve);
+            }
+            Message::FeedBatch { request, feed, after, through, remaining, entries } => {
+                let batch = feed::Batch { request, feed, after, through, remaining };
+                self.on_feed_batch(from, &batch, entries);
+            }
+            Message::BodyRequest { keys } => self.on_body_request(from, keys),
+            Message::Bodies { bodies } => self.on_bodies(from, bodies),
+            Message::Sample { alignment, epoch, feed, after } => self.on_sample(from, alignment, epoch, feed, after),
+            Message::SampleAnswer { alignment, epoch, feed, head, behind, pending } => {
+                self.on_sample_answer(from, alignment, epoch, feed, head, behind, pending);
+            }
+            Message::Forward { forward, key, operation, deadline_ms } => {
+                self.on_forward(from, forward, key, operation, deadline_ms);
+            }
+            Message::ForwardAnswer { forward, result } => self.on_forward_answer(forward, result),
+            // Messages about the node or about a deploy never reach a replica.
+            Message::RangeRequest { .. }
+            | Message::RangeAnswer { .. }
+            | Message::Ping { .. }
+            | Message::JoinRequest { .. }
+            | Message::JoinAnswer { .. } => {}
+        }
+    }
+
+    /// A peer's new start voids what was under way with the former one.
+    fn note_incarnation(&mut self, from: NodeId, incarnation: Incarnation) {
+        let peer = self.peers.entry(from).or_default();
+        if incarnation > peer.incarnation {
+            let restarted = peer.incarnation != 0;
+            peer.incarnation = incarnation;
+            if restarted {
+                peer.pull = feed::Pull::default();
+                peer.serve = feed::Serve::default();
+                self.lose_source(from);
+            }
+        }
+    }
+
+    fn on_reachable(&mut self, node: NodeId, reachable: bool) {
+        let peer = self.peers.entry(node).or_default();
+        let changed = peer.reachable != reachable;
+        peer.reachable = reachable;
+        if !changed {
+            return;
+        }
+        if reachable {
+            peer.pull = feed::Pull::default();
+            self.resend_to(node);
+            self.next_tick_ms = self.now.monotonic_ms;
+        } else {
+            self.lose_source(node);
+            self.fail_forwards_to(node);
+        }
+    }
+
+    /// Records a change; a storage failure ends the replica (fail-stop).
+    fn append(&mut self, record: LogRecord) -> Option<Lsn> {
+        match self.store.append(record) {
+            Ok(lsn) => Some(lsn),
+            Err(error) => {
+                self.on_storage_error(&error);
+                None
+            }
+        }
+    }
+
+    fn load(&mut self, key: &Key) -> Option<(Register, Lsn)> {
+        match self.store.register(key) {
+            Ok(found) => Some(found),
+            Err(error) => {
+                self.on_storage_error(&error);
+                None
+            }
+        }
+    }
+
+    fn on_storage_error(&mut self, error: &StorageError) {
+        if matches!(error, StorageError::DiskFull { .. }) {
+            self.on_disk_full(true);
+        } else {
+            self.fail(error.to_string());
+        }
+    }
+
+    fn on_disk_full(&mut self, full: bool) {
+        self.disk_full = full;
+    }
+
+    /// The store failed: nothing is served or replicated from here on.
+    fn fail(&mut self, reason: String) {
+        if self.fault.is_some() {
+            return;
+        }
+        self.set_status(DatabaseStatus::Faulty);
+        self.gated.clear();
+        self.local.clear();
+        let error = ServiceError::Faulty { name: self.configuration.name.clone(), reason: reason.clone() };
+        self.fault = Some(reason);
+        self.fail_everything(&error);
+    }
+
+    fn set_status(&mut self, next: DatabaseStatus) {
+        if self.status != next && self.status.may_become(next) {
+            self.effects.status_changes.push((self.status, next));
+            self.status = next;
+        }
+    }
+
+    /// The node stops: whoever waits gets an answer.
+    pub fn shut_down(&mut self) {
+        self.fail_everything(&ServiceError::ShuttingDown);
+    }
+
+    /// Status of the database here.
+    pub fn view_status(&self) -> DatabaseStatus {
+        self.status
+    }
+
+    /// The node's identity and settings, for the loop around.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// What others may know of this replica.
+    pub fn view(&self) -> ReplicaView {
+        ReplicaView {
+            status: self.status,
+            epoch: self.configuration.epoch,
+            aligned_epoch: self.aligned_epoch,
+            aligned: self.aligned.clone(),
+            configuration: self.configuration.clone(),
+            progress: self.progress(),
+            message: self.fault.clone().or_else(|| {
+                self.disk_full.then(|| "the disk is full: writes through this node are refused until space is free".to_owned())
+            }),
+            backlog: self.backlog(),
+            writes_in_flight: self.slots.len() as u64,
+            disk_full: self.disk_full,
+        }
+    }
+
+    /// A pseudo-random number (xorshift64*): back-off needs difference, not secrecy.
+    fn random(&mut self, below: u64) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) % below.max(1)
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+/// Name of the stored value that keeps the clock from going back across restarts.
+pub(crate) const META_CLOCK: &str = "clock";
+/// Name of the stored configuration.
+pub(crate) const META_CONFIGURATION: &str = "configuration";
+/// Set in a store that was deployed and has not been aligned since.
+pub(crate) const META_DEPLOYED: &str = "deployed";
+/// How often a replica looks around, in milliseconds.
+const TICK_MS: u64 = 25;

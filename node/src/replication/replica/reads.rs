@@ -1,0 +1,150 @@
+//! Linearizable reads: one round when a majority agrees, a settling proposal when not (I8).
+
+use super::Replica;
+use super::coordinator::settle_operation;
+use super::event::{ClientRead, ReadReply};
+use super::slot::{Reply, Waiting};
+use crate::replication::error::ServiceError;
+use coequal_protocol::message::Message;
+use coequal_protocol::query::{Query, QueryStep};
+use coequal_protocol::{Ballot, Held, Key, Revision};
+use coequal_types::NodeId;
+use std::sync::Arc;
+
+const RESEND_MS: u64 = 100;
+
+/// A read under way.
+pub(super) struct QueryInFlight {
+    key: Key,
+    query: Query,
+    deadline_ms: u64,
+    resend_at_ms: u64,
+    reply: Option<ReadReply>,
+    settles: bool,
+}
+
+impl Replica {
+    pub(super) fn on_client_read(&mut self, read: ClientRead) {
+        if let Some(reason) = &self.fault {
+            let error = ServiceError::Faulty { name: self.configuration.name.clone(), reason: reason.clone() };
+            return (read.reply)(Err(error));
+        }
+        self.start_query(read.key, read.deadline_ms, Some(read.reply), false);
+    }
+
+    /// Reads `key` by a quorum so that its chosen state is here (hot alignment, step 5).
+    pub(super) fn settle_for_alignment(&mut self, key: Key) {
+        let deadline_ms = self.now.monotonic_ms + 5_000;
+        self.start_query(key, deadline_ms, None, true);
+    }
+
+    fn start_query(&mut self, key: Key, deadline_ms: u64, reply: Option<ReadReply>, settles: bool) {
+        let Some((register, _)) = self.load(&key) else { return };
+        let own = if self.configuration.is_voter(self.me) { register.accepted } else { register.chosen };
+        let id = self.id();
+        let resend_at_ms = self.now.monotonic_ms + RESEND_MS;
+        let query = Query::new(own);
+        self.queries.insert(id, QueryInFlight { key, query, deadline_ms, resend_at_ms, reply, settles });
+        self.send_query(id);
+    }
+
+    fn send_query(&mut self, id: u64) {
+        let epoch = self.configuration.epoch;
+        let Some(flight) = self.queries.get(&id) else { return };
+        let (key, known) = (flight.key.clone(), flight.query.known());
+        let answered = flight.query.answered().clone();
+        for voter in self.configuration.all_voters() {
+            if !answered.contains(&voter) {
+                self.send(voter, Message::Query { epoch, key: key.clone(), read: id, known });
+            }
+        }
+    }
+
+    pub(super) fn on_query_answer(
+        &mut self,
+        from: NodeId,
+        epoch: u64,
+        read: u64,
+        accepted: Ballot,
+        chosen: bool,
+        revision: Option<Arc<Revision>>,
+    ) {
+        if epoch != self.configuration.epoch {
+            return;
+        }
+        let Some(flight) = self.queries.get_mut(&read) else { return };
+        match flight.query.on_answer(&self.configuration, from, accepted, chosen, revision) {
+            QueryStep::Wait => {}
+            QueryStep::Done(held) => self.finish_query(read, held),
+            QueryStep::Settle => self.settle_query(read),
+        }
+    }
+
+    fn finish_query(&mut self, id: u64, held: Option<Held>) {
+        let Some(flight) = self.queries.remove(&id) else { return };
+        if let Some(held) = &held {
+            self.learn(&flight.key, held.ballot, Some(&held.revision), None);
+        }
+        if flight.settles {
+            self.on_alignment_key_settled(&flight.key);
+        }
+        if let Some(reply) = flight.reply {
+            reply(Ok(held));
+        }
+    }
+
+    /// A majority does not agree yet: a proposal that changes nothing makes it agree.
+    fn settle_query(&mut self, id: u64) {
+        let Some(flight) = self.queries.remove(&id) else { return };
+        let QueryInFlight { key, deadline_ms, reply, settles, .. } = flight;
+        let reply = match reply {
+            Some(reply) => Reply::Read(reply),
+            None => Reply::Nobody,
+        };
+        // An alignment asks for its key again until a read finds it chosen.
+        if settles && !self.on_alignment_key_unsettled(&key) {
+            return;
+        }
+        self.enqueue(key, Waiting { operation: settle_operation(), generated: false, deadline_ms, reply });
+    }
+
+    pub(super) fn run_due_queries(&mut self) {
+        let now_ms = self.now.monotonic_ms;
+        let needed = coequal_protocol::quorum::write_quorum_size(&self.configuration);
+        let due: Vec<u64> =
+            self.queries.iter().filter(|(_, f)| f.deadline_ms.min(f.resend_at_ms) <= now_ms).map(|(id, _)| *id).collect();
+        for id in due {
+            let Some(flight) = self.queries.get_mut(&id) else { continue };
+            if flight.deadline_ms > now_ms {
+                flight.resend_at_ms = now_ms + RESEND_MS;
+                self.send_query(id);
+                continue;
+            }
+            let Some(flight) = self.queries.remove(&id) else { continue };
+            let reached = u32::try_from(flight.query.answered().len()).unwrap_or(u32::MAX);
+            if flight.settles {
+                self.on_alignment_key_unsettled(&flight.key);
+            }
+            if let Some(reply) = flight.reply {
+                reply(Err(ServiceError::NoQuorum { reached, needed }));
+            }
+        }
+    }
+
+    /// A new epoch: answers of the former one never count (I5).
+    pub(super) fn restart_queries(&mut self) {
+        let ids: Vec<u64> = self.queries.keys().copied().collect();
+        for id in ids {
+            let Some(flight) = self.queries.remove(&id) else { continue };
+            self.start_query(flight.key, flight.deadline_ms, flight.reply, flight.settles);
+        }
+    }
+
+    pub(super) fn fail_queries(&mut self, error: &ServiceError) {
+        for (_, flight) in self.queries.drain() {
+            if let Some(reply) = flight.reply {
+                reply(Err(error.clone()));
+            }
+        }
+    }
+}
