@@ -140,7 +140,7 @@ async fn answer(shared: &Shared, mut connection: Connection, hello: Hello) -> Re
     let message = only_message(decode_parcels(payload)?)?;
     let (sender, receiver) = oneshot::channel();
     let question = async {
-        shared.emit(NetworkEvent::Asked { from: hello, message, answer: sender }).await;
+        shared.emit(NetworkEvent::Asked { from: Box::new(hello), message, answer: sender }).await;
         receiver.await.map_err(|_| ConnectionError::Unexpected("the question was not answered here"))
     };
     let message = within("answering it", limits.answer_timeout, question).await?;

@@ -80,7 +80,7 @@ pub enum NetworkEvent {
     /// A node, perhaps not a peer yet, asks something and waits for the answer.
     Asked {
         /// Who asks.
-        from: Hello,
+        from: Box<Hello>,
         /// The question.
         message: Message,
         /// Where the answer goes; dropping it closes the asker's connection.

@@ -182,3 +182,65 @@ fn revision_weight(revision: &Revision) -> usize {
 fn body_weight(body: &ChosenBody) -> usize {
     96 + body.key.as_bytes().len() + revision_weight(&body.revision)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn ping(bytes: usize) -> Message {
+        Message::Ping { time: 0, report: Bytes::from(vec![0; bytes]) }
+    }
+
+    fn queue() -> Queue {
+        Queue::new(QueueLimits { bytes_max: 100_000, messages_max: 3 })
+    }
+
+    #[test]
+    fn a_queue_takes_messages_only_while_its_connection_stands_and_forgets_them_with_it() {
+        let queue = queue();
+        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+        let open = queue.open();
+        assert!(queue.push(DatabaseId::nil(), ping(1)));
+        assert!(queue.bytes() > 0);
+        drop(open);
+        assert_eq!((queue.bytes(), queue.dropped()), (0, 2));
+        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+    }
+
+    #[test]
+    fn what_does_not_fit_in_bytes_or_number_is_dropped() {
+        let queue = queue();
+        let _open = queue.open();
+        assert!(queue.push(DatabaseId::nil(), ping(60_000)));
+        assert!(!queue.push(DatabaseId::nil(), ping(60_000)));
+        assert!(queue.push(DatabaseId::nil(), ping(1)));
+        assert!(queue.push(DatabaseId::nil(), ping(1)));
+        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+        assert_eq!(queue.dropped(), 2);
+    }
+
+    #[test]
+    fn a_message_larger_than_the_queue_is_taken_alone() {
+        let queue = queue();
+        let _open = queue.open();
+        assert!(queue.push(DatabaseId::nil(), ping(200_000)));
+        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+    }
+
+    #[test]
+    fn a_batch_ends_before_its_bound_and_a_large_message_stands_alone() {
+        let queue = queue();
+        let _open = queue.open();
+        for bytes in [10, 50_000, 10] {
+            assert!(queue.push(DatabaseId::nil(), ping(bytes)));
+        }
+        let mut sizes = Vec::new();
+        let mut batch = Vec::new();
+        while queue.try_take(10_000, &mut batch) {
+            sizes.push(batch.drain(..).count());
+        }
+        assert_eq!(sizes, [1, 1, 1]);
+        assert_eq!(queue.bytes(), 0);
+    }
+}

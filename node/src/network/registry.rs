@@ -88,7 +88,8 @@ fn fresh(hello: &Hello, remote: SocketAddr) -> Seen {
 fn conflict(known: &Seen, hello: &Hello, remote: SocketAddr) -> Option<Refusal> {
     let way_out = "two live processes seem to use one data directory or copies of it; stop one of them and give it \
                    an empty directory";
-    let node = hello.node;
+    // Without the dialer's port, so that the same refusal reads the same each time.
+    let (node, remote) = (hello.node, remote.ip());
     if hello.incarnation < known.hello.incarnation {
         let detail = format!(
             "node {node}: incarnation {} ({}, {remote}) came after incarnation {} ({}, {}); {way_out}",

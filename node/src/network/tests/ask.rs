@@ -6,7 +6,7 @@ fn join() -> Message {
     Message::JoinRequest { entry: "{}".into(), cluster: None }
 }
 
-type Question = (Hello, Message, oneshot::Sender<Message>);
+type Question = (Box<Hello>, Message, oneshot::Sender<Message>);
 
 async fn asked(node: &mut Node) -> Question {
     node.until("a question", |event| match event {
