@@ -97,10 +97,13 @@ fn result() -> impl Strategy<Value = ForwardResult> {
 
 /// A strategy for each kind of message, in the order of the protocol.
 pub(super) fn every_kind() -> Vec<BoxedStrategy<Message>> {
+    [rounds(), feeds(), others()].concat()
+}
+
+fn rounds() -> Vec<BoxedStrategy<Message>> {
     let n = any::<u64>;
     let b = any::<bool>;
-    let cluster = || of(any::<u128>().prop_map(Uuid::from_u128));
-    let head = || (n(), key(), ballot());
+    let head = || (any::<u64>(), key(), ballot());
     vec![
         head().prop_map(|(epoch, key, ballot)| Message::Prepare { epoch, key, ballot }).boxed(),
         (head(), of((ballot(), revision())), b())
@@ -128,6 +131,13 @@ pub(super) fn every_kind() -> Vec<BoxedStrategy<Message>> {
                 revision,
             })
             .boxed(),
+    ]
+}
+
+fn feeds() -> Vec<BoxedStrategy<Message>> {
+    let n = any::<u64>;
+    let b = any::<bool>;
+    vec![
         (n(), n(), n(), any::<u32>(), any::<u32>(), b())
             .prop_map(|(request, feed, after, entries_max, bytes_max, bodies)| Message::FeedRequest {
                 request,
@@ -163,6 +173,14 @@ pub(super) fn every_kind() -> Vec<BoxedStrategy<Message>> {
                 pending,
             })
             .boxed(),
+    ]
+}
+
+fn others() -> Vec<BoxedStrategy<Message>> {
+    let n = any::<u64>;
+    let b = any::<bool>;
+    let cluster = || of(any::<u128>().prop_map(Uuid::from_u128));
+    vec![
         (n(), key(), operation(), any::<u32>())
             .prop_map(|(forward, key, operation, deadline_ms)| Message::Forward {
                 forward,
