@@ -1,0 +1,246 @@
+//! What waits for one connection to one peer. Bounded in bytes and messages; what does not fit is dropped,
+//! so that a slow or dead peer never slows a writer and never takes memory.
+
+use super::settings::QueueLimits;
+use coequal_protocol::message::{ChosenBody, ForwardResult, OperationKind, Rejection};
+use coequal_protocol::{Message, Revision};
+use coequal_types::DatabaseId;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// A burst may leave this much room behind in the queue.
+const SPARE_CAPACITY_MAX: usize = 4096;
+
+/// One message on its way out.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub database: DatabaseId,
+    pub message: Message,
+    weight: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: bool,
+    bytes: usize,
+    items: VecDeque<Item>,
+}
+
+/// The queue of one connection. It takes messages only while the connection stands.
+#[derive(Debug)]
+pub(super) struct Queue {
+    limits: QueueLimits,
+    state: Mutex<State>,
+    filled: Notify,
+    dropped: AtomicU64,
+}
+
+impl Queue {
+    pub fn new(limits: QueueLimits) -> Self {
+        Self { limits, state: Mutex::default(), filled: Notify::new(), dropped: AtomicU64::new(0) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while holding the lock, and the state is whole after each statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes messages until the returned guard is dropped; then whatever still waits is dropped too.
+    pub fn open(&self) -> OpenQueue<'_> {
+        self.state().open = true;
+        OpenQueue(self)
+    }
+
+    /// Whether the message was taken.
+    pub fn push(&self, database: DatabaseId, message: Message) -> bool {
+        let weight = weight(&message);
+        let mut state = self.state();
+        let fits = state.items.is_empty()
+            || state.bytes + weight <= self.limits.bytes_max && state.items.len() < self.limits.messages_max;
+        if !state.open || !fits {
+            drop(state);
+            self.count_dropped(1);
+            return false;
+        }
+        let was_empty = state.items.is_empty();
+        state.bytes += weight;
+        state.items.push_back(Item { database, message, weight });
+        drop(state);
+        if was_empty {
+            self.filled.notify_one();
+        }
+        true
+    }
+
+    /// Waits for messages and moves some into `batch`: at most `bytes_max`, but at least one. Neighbours of one
+    /// database stand together afterwards; the order within a database stays.
+    pub async fn take(&self, bytes_max: usize, batch: &mut Vec<Item>) {
+        loop {
+            let filled = self.filled.notified();
+            if self.try_take(bytes_max, batch) {
+                return;
+            }
+            filled.await;
+        }
+    }
+
+    fn try_take(&self, bytes_max: usize, batch: &mut Vec<Item>) -> bool {
+        let mut state = self.state();
+        let mut bytes = 0;
+        while let Some(weight) = state.items.front().map(|item| item.weight) {
+            if bytes > 0 && bytes + weight > bytes_max {
+                break;
+            }
+            bytes += weight;
+            batch.extend(state.items.pop_front());
+        }
+        state.bytes -= bytes;
+        if state.items.is_empty() && state.items.capacity() > SPARE_CAPACITY_MAX {
+            state.items = VecDeque::new();
+        }
+        drop(state);
+        batch.sort_by_key(|item| item.database);
+        !batch.is_empty()
+    }
+
+    pub fn count_dropped(&self, messages: usize) {
+        self.dropped.fetch_add(messages as u64, Ordering::Relaxed);
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state().open
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// A queue whose connection stands.
+pub(super) struct OpenQueue<'a>(&'a Queue);
+
+impl Drop for OpenQueue<'_> {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut *self.0.state());
+        self.0.count_dropped(left.items.len());
+    }
+}
+
+/// About how many bytes a message takes, in memory and on the wire; the larger of the two.
+fn weight(message: &Message) -> usize {
+    let variable = match message {
+        Message::Prepare { key, .. }
+        | Message::Accepted { key, .. }
+        | Message::Refused { key, .. }
+        | Message::Query { key, .. } => key.as_bytes().len(),
+        Message::Promised { key, held, .. } => {
+            key.as_bytes().len() + held.as_ref().map_or(0, |held| revision_weight(&held.revision))
+        }
+        Message::Accept { key, revision, .. } => key.as_bytes().len() + revision_weight(revision),
+        Message::QueryAnswer { key, revision, .. } => {
+            key.as_bytes().len() + revision.as_deref().map_or(0, revision_weight)
+        }
+        Message::StaleEpoch { configuration, .. } | Message::ConfigurationNotice { configuration } => {
+            configuration.len()
+        }
+        Message::FeedBatch { entries, .. } => entries
+            .iter()
+            .map(|entry| 96 + entry.key.as_bytes().len() + entry.revision.as_deref().map_or(0, revision_weight))
+            .sum(),
+        Message::BodyRequest { keys } | Message::SampleAnswer { pending: keys, .. } => {
+            keys.iter().map(|key| 48 + key.as_bytes().len()).sum()
+        }
+        Message::Bodies { bodies } | Message::RangeAnswer { bodies, .. } => bodies.iter().map(body_weight).sum(),
+        Message::Forward { key, operation, .. } => {
+            let body = match &operation.kind {
+                OperationKind::Put(body) | OperationKind::Create(body) | OperationKind::Patch(body) => body.len(),
+                OperationKind::Delete | OperationKind::Settle => 0,
+            };
+            key.as_bytes().len() + body
+        }
+        Message::ForwardAnswer { result: ForwardResult::Rejected(Rejection::NotAcceptable(why)), .. } => why.len(),
+        Message::RangeRequest { after, .. } => after.as_ref().map_or(0, |key| key.as_bytes().len()),
+        Message::Ping { report, .. } => report.len(),
+        Message::JoinRequest { entry, .. } => entry.len(),
+        Message::JoinAnswer { configuration, nodes, refused, .. } => configuration.len() + nodes.len() + refused.len(),
+        Message::FeedRequest { .. } | Message::Sample { .. } | Message::ForwardAnswer { .. } => 0,
+    };
+    size_of::<Item>() + variable
+}
+
+fn revision_weight(revision: &Revision) -> usize {
+    // A remembered write is 56 bytes on the wire at most, and 80 in memory.
+    size_of::<Revision>() + revision.history.len() * 80 + revision.body.as_ref().map_or(0, |body| body.len())
+}
+
+fn body_weight(body: &ChosenBody) -> usize {
+    96 + body.key.as_bytes().len() + revision_weight(&body.revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn ping(bytes: usize) -> Message {
+        Message::Ping { time: 0, report: Bytes::from(vec![0; bytes]) }
+    }
+
+    fn queue() -> Queue {
+        Queue::new(QueueLimits { bytes_max: 100_000, messages_max: 3 })
+    }
+
+    #[test]
+    fn a_queue_takes_messages_only_while_its_connection_stands_and_forgets_them_with_it() {
+        let queue = queue();
+        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+        let open = queue.open();
+        assert!(queue.push(DatabaseId::nil(), ping(1)));
+        assert!(queue.bytes() > 0);
+        drop(open);
+        assert_eq!((queue.bytes(), queue.dropped()), (0, 2));
+        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+    }
+
+    #[test]
+    fn what_does_not_fit_in_bytes_or_number_is_dropped() {
+        let queue = queue();
+        let _open = queue.open();
+        assert!(queue.push(DatabaseId::nil(), ping(60_000)));
+        assert!(!queue.push(DatabaseId::nil(), ping(60_000)));
+        assert!(queue.push(DatabaseId::nil(), ping(1)));
+        assert!(queue.push(DatabaseId::nil(), ping(1)));
+        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+        assert_eq!(queue.dropped(), 2);
+    }
+
+    #[test]
+    fn a_message_larger_than_the_queue_is_taken_alone() {
+        let queue = queue();
+        let _open = queue.open();
+        assert!(queue.push(DatabaseId::nil(), ping(200_000)));
+        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+    }
+
+    #[test]
+    fn a_batch_ends_before_its_bound_and_a_large_message_stands_alone() {
+        let queue = queue();
+        let _open = queue.open();
+        for bytes in [10, 50_000, 10] {
+            assert!(queue.push(DatabaseId::nil(), ping(bytes)));
+        }
+        let mut sizes = Vec::new();
+        let mut batch = Vec::new();
+        while queue.try_take(10_000, &mut batch) {
+            sizes.push(batch.drain(..).count());
+        }
+        assert_eq!(sizes, [1, 1, 1]);
+        assert_eq!(queue.bytes(), 0);
+    }
+}

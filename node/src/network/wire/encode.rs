@@ -1,0 +1,176 @@
+//! From the protocol's messages to the wire's. Fields are named one by one, so that a new one cannot be forgotten.
+
+use super::message::{self as wire, Body};
+use super::pack::pack;
+use super::values::{WireBallot, WireChosenBody, WireFeedEntry, WireKey, uuid_bytes};
+use coequal_protocol::{Ballot, Message};
+
+fn sent(ballot: &Ballot) -> Option<WireBallot> {
+    Some((*ballot).into())
+}
+
+/// The message as it travels. Every variant stands in one of the groups, or this does not compile; that each
+/// group knows its variants is a test's business (every kind is sent and read back).
+pub(super) fn body(message: &Message) -> Option<Body> {
+    use Message as M;
+    match message {
+        M::Prepare { .. }
+        | M::Promised { .. }
+        | M::Accept { .. }
+        | M::Accepted { .. }
+        | M::Refused { .. }
+        | M::StaleEpoch { .. }
+        | M::Query { .. }
+        | M::QueryAnswer { .. } => round(message),
+        M::FeedRequest { .. }
+        | M::FeedBatch { .. }
+        | M::BodyRequest { .. }
+        | M::Bodies { .. }
+        | M::Sample { .. }
+        | M::SampleAnswer { .. } => feed(message),
+        M::Forward { .. } | M::ForwardAnswer { .. } | M::RangeRequest { .. } | M::RangeAnswer { .. } => copy(message),
+        M::Ping { .. } | M::JoinRequest { .. } | M::JoinAnswer { .. } | M::ConfigurationNotice { .. } => node(message),
+    }
+}
+
+/// Messages of a register's rounds.
+fn round(message: &Message) -> Option<Body> {
+    Some(match message {
+        Message::Prepare { epoch, key, ballot } => {
+            Body::Prepare(wire::Prepare { epoch: *epoch, key: key.as_bytes().clone(), ballot: sent(ballot) })
+        }
+        Message::Promised { epoch, key, ballot, held, chosen } => Body::Promised(wire::Promised {
+            epoch: *epoch,
+            key: key.as_bytes().clone(),
+            ballot: sent(ballot),
+            held: held.as_ref().map(Into::into),
+            chosen: *chosen,
+        }),
+        Message::Accept { epoch, key, ballot, revision } => Body::Accept(wire::Accept {
+            epoch: *epoch,
+            key: key.as_bytes().clone(),
+            ballot: sent(ballot),
+            revision: Some(revision.as_ref().into()),
+        }),
+        Message::Accepted { epoch, key, ballot } => {
+            Body::Accepted(wire::Accepted { epoch: *epoch, key: key.as_bytes().clone(), ballot: sent(ballot) })
+        }
+        Message::Refused { epoch, key, ballot, promised } => Body::Refused(wire::Refused {
+            epoch: *epoch,
+            key: key.as_bytes().clone(),
+            ballot: sent(ballot),
+            promised: sent(promised),
+        }),
+        Message::StaleEpoch { epoch, configuration } => {
+            Body::StaleEpoch(wire::StaleEpoch { epoch: *epoch, configuration: configuration.clone() })
+        }
+        Message::Query { epoch, key, read, known } => {
+            Body::Query(wire::Query { epoch: *epoch, key: key.as_bytes().clone(), read: *read, known: sent(known) })
+        }
+        Message::QueryAnswer { epoch, key, read, accepted, chosen, revision } => Body::QueryAnswer(wire::QueryAnswer {
+            epoch: *epoch,
+            key: key.as_bytes().clone(),
+            read: *read,
+            accepted: sent(accepted),
+            chosen: *chosen,
+            revision: revision.as_deref().map(Into::into),
+        }),
+        _ => return None,
+    })
+}
+
+/// Messages of feeds and alignment.
+fn feed(message: &Message) -> Option<Body> {
+    Some(match message {
+        Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies } => {
+            Body::FeedRequest(wire::FeedRequest {
+                request: *request,
+                feed: *feed,
+                after: *after,
+                entries_max: *entries_max,
+                bytes_max: *bytes_max,
+                bodies: *bodies,
+            })
+        }
+        Message::FeedBatch { request, feed, after, through, remaining, entries } => Body::FeedBatch(wire::FeedBatch {
+            request: *request,
+            feed: *feed,
+            after: *after,
+            through: *through,
+            remaining: *remaining,
+            entries: pack(entries.iter().map(WireFeedEntry::from)),
+        }),
+        Message::BodyRequest { keys } => {
+            Body::BodyRequest(wire::BodyRequest { keys: pack(keys.iter().map(WireKey::from)) })
+        }
+        Message::Bodies { bodies } => {
+            Body::Bodies(wire::Bodies { bodies: pack(bodies.iter().map(WireChosenBody::from)) })
+        }
+        Message::Sample { alignment, epoch, feed, after } => {
+            Body::Sample(wire::Sample { alignment: *alignment, epoch: *epoch, feed: *feed, after: *after })
+        }
+        Message::SampleAnswer { alignment, epoch, feed, head, behind, pending } => {
+            Body::SampleAnswer(wire::SampleAnswer {
+                alignment: *alignment,
+                epoch: *epoch,
+                feed: *feed,
+                head: *head,
+                behind: *behind,
+                pending: pack(pending.iter().map(WireKey::from)),
+            })
+        }
+        _ => return None,
+    })
+}
+
+/// Messages of forwarded writes and of copies.
+fn copy(message: &Message) -> Option<Body> {
+    Some(match message {
+        Message::Forward { forward, key, operation, deadline_ms } => Body::Forward(wire::Forward {
+            forward: *forward,
+            key: key.as_bytes().clone(),
+            operation: Some(operation.into()),
+            deadline_ms: *deadline_ms,
+        }),
+        Message::ForwardAnswer { forward, result } => {
+            Body::ForwardAnswer(wire::ForwardAnswer { forward: *forward, result: Some(result.into()) })
+        }
+        Message::RangeRequest { request, after, bytes_max } => Body::RangeRequest(wire::RangeRequest {
+            request: *request,
+            after: after.as_ref().map(|key| key.as_bytes().clone()),
+            bytes_max: *bytes_max,
+        }),
+        Message::RangeAnswer { request, feed, head, total, bodies, done, checksum } => {
+            Body::RangeAnswer(wire::RangeAnswer {
+                request: *request,
+                feed: *feed,
+                head: *head,
+                total: *total,
+                bodies: pack(bodies.iter().map(WireChosenBody::from)),
+                done: *done,
+                checksum: *checksum,
+            })
+        }
+        _ => return None,
+    })
+}
+
+/// Messages about nodes.
+fn node(message: &Message) -> Option<Body> {
+    Some(match message {
+        Message::Ping { time, report } => Body::Ping(wire::Ping { time: *time, report: report.clone() }),
+        Message::JoinRequest { entry, cluster } => {
+            Body::JoinRequest(wire::JoinRequest { entry: entry.clone(), cluster: cluster.map(uuid_bytes) })
+        }
+        Message::JoinAnswer { cluster, configuration, nodes, refused } => Body::JoinAnswer(wire::JoinAnswer {
+            cluster: cluster.map(uuid_bytes),
+            configuration: configuration.clone(),
+            nodes: nodes.clone(),
+            refused: refused.clone(),
+        }),
+        Message::ConfigurationNotice { configuration } => {
+            Body::ConfigurationNotice(wire::ConfigurationNotice { configuration: configuration.clone() })
+        }
+        _ => return None,
+    })
+}
