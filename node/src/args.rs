@@ -54,6 +54,9 @@ pub struct NodeArgs {
     /// How fast this node copies databases to others at most, in MiB per second; 0 is unlimited.
     #[arg(long, env = "COEQUAL_DEPLOY_MIB_PER_SECOND", default_value_t = 0)]
     pub deploy_mib_per_second: u32,
+    /// Stop when standard input ends: for a replica that belongs to a supervisor.
+    #[arg(long, hide = true)]
+    pub exit_with_stdin: bool,
     /// Logs as JSON, one object a line.
     #[arg(long, env = "COEQUAL_LOG_JSON")]
     pub log_json: bool,

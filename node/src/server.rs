@@ -1,9 +1,105 @@
 //! Puts a node together, runs it, and stops it in order.
 
+use crate::api::{self, ApiSettings};
 use crate::args::NodeArgs;
+use crate::network::{Identity, Network, NetworkSettings};
+use crate::replication::{self, NodeSettings};
+use crate::storage::{DataDirectory, StoreSettings};
+use anyhow::Context as _;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Events of the network that may wait for the node's loop; each is a frame at most.
+const NETWORK_EVENTS_MAX: usize = 256;
+const MIB: usize = 1 << 20;
 
 /// Runs a node until it is told to stop. The only place that turns a failure into an exit code.
-pub fn main(_args: NodeArgs) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn main(args: NodeArgs) -> ExitCode {
+    init_logs(args.log_json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime could not be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn init_logs(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("COEQUAL_LOG").unwrap_or_else(|_| "info".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second node in one process finds logging set up already; that is fine.
+    let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
+}
+
+async fn run(args: NodeArgs) -> anyhow::Result<()> {
+    let directory = DataDirectory::open(&args.data)?;
+    let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| {
+        format!(
+            "cannot listen for clients at {}: choose another address with --listen, or stop what uses it",
+            args.listen
+        )
+    })?;
+    let api_address = listener.local_addr()?;
+    let (events_sender, events) = tokio::sync::mpsc::channel(NETWORK_EVENTS_MAX);
+    let identity = Identity {
+        node: directory.node(),
+        incarnation: directory.incarnation(),
+        name: args.name.clone(),
+        cluster: directory.cluster(),
+    };
+    let mut network_settings = NetworkSettings::new(args.listen_peers, identity);
+    network_settings.limits.bulk_bytes_per_second = u64::from(args.deploy_mib_per_second) << 20;
+    let network = Network::start(network_settings, events_sender).await?;
+    let settings = NodeSettings {
+        name: args.name.clone(),
+        peer_address: args.advertise.clone().unwrap_or_else(|| network.local_address().to_string()),
+        api_address: args.advertise_api.clone().unwrap_or_else(|| api_address.to_string()),
+        initialize: args.initialize,
+        join: args.join.clone(),
+        store: StoreSettings {
+            cache_bytes: args.cache_mib as usize * MIB,
+            overlay_bytes: args.overlay_mib as usize * MIB,
+        },
+        unreachable_after_ms: args.unreachable_after_ms,
+    };
+    let stop = stop_signal(args.exit_with_stdin)?;
+    let running = replication::start(settings, directory, network, events).await.context("the node could not start")?;
+    tracing::info!(name = %args.name, node = %running.service.node_id(), api = %api_address, "node started");
+    let api_settings = ApiSettings { document_bytes_max: args.document_bytes_max as usize, ..ApiSettings::default() };
+    let router = api::router(running.service.clone(), api_settings);
+    let served = api::serve(listener, router, stop).await;
+    tracing::info!("stopping");
+    running.stop().await;
+    tracing::info!("stopped");
+    served.context("the HTTP server failed")
+}
+
+/// Ends with SIGTERM, SIGINT, or (for a replica that belongs to a supervisor) the end of standard input.
+fn stop_signal(exit_with_stdin: bool) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (closed_sender, closed) = tokio::sync::oneshot::channel::<()>();
+    if exit_with_stdin {
+        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            let _ = closed_sender.send(());
+        })?;
+    } else {
+        std::mem::forget(closed_sender);
+    }
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            Ok(()) = closed => {}
+        }
+    })
 }

@@ -6,14 +6,23 @@
 
 pub mod ballot;
 pub mod key;
-pub mod message;
-pub mod record;
-pub mod register;
+pub mod clock;
 pub mod revision;
+pub mod register;
+pub mod record;
+pub mod message;
+pub mod operation;
+pub mod quorum;
+pub mod proposal;
+pub mod query;
+pub mod hot_alignment;
+pub mod failure_detection;
+pub mod membership;
+pub mod sharing;
 
 pub use ballot::{Ballot, BallotClass};
 pub use key::Key;
 pub use message::Message;
-pub use record::LogRecord;
+pub use record::{Change, LogRecord};
 pub use register::{Held, Register};
 pub use revision::{Effect, HistoryEntry, RequestId, Revision};

@@ -152,7 +152,14 @@ impl Proposal {
     }
 
     /// A voter promised.
-    pub fn on_promised(&mut self, configuration: &Configuration, from: NodeId, ballot: Ballot, held: Option<Held>, chosen: bool) -> Step {
+    pub fn on_promised(
+        &mut self,
+        configuration: &Configuration,
+        from: NodeId,
+        ballot: Ballot,
+        held: Option<Held>,
+        chosen: bool,
+    ) -> Step {
         let Phase::Preparing { answered, best, best_chosen, holders } = &mut self.phase else {
             return Step::Wait;
         };
@@ -263,7 +270,12 @@ impl Proposal {
 
     fn send_accept(&mut self, revision: Revision, base_version: u64, results: Vec<OperationResult>) -> Step {
         let revision = Arc::new(revision);
-        self.sent.push(SentAccept { ballot: self.ballot, stamp: revision.stamp, base_version, results: results.clone() });
+        self.sent.push(SentAccept {
+            ballot: self.ballot,
+            stamp: revision.stamp,
+            base_version,
+            results: results.clone(),
+        });
         self.phase = Phase::Accepting { revision: Arc::clone(&revision), results, answered: NodeSet::new() };
         Step::Accept { ballot: self.ballot, revision }
     }

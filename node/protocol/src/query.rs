@@ -81,10 +81,9 @@ impl Query {
         if self.best.is_none() {
             return QueryStep::Done(None);
         }
-        let value = self
-            .best_revision
-            .clone()
-            .or_else(|| self.own.as_ref().filter(|held| held.ballot == self.best).map(|held| Arc::clone(&held.revision)));
+        let value = self.best_revision.clone().or_else(|| {
+            self.own.as_ref().filter(|held| held.ballot == self.best).map(|held| Arc::clone(&held.revision))
+        });
         match value {
             Some(revision) if self.best_chosen || is_write_quorum(configuration, &self.holders) => {
                 QueryStep::Done(Some(Held { ballot: self.best, revision }))

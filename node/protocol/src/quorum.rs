@@ -32,7 +32,10 @@ pub fn is_write_quorum(configuration: &Configuration, answered: &NodeSet) -> boo
 
 /// Voters needed for a write, for messages to people.
 pub fn write_quorum_size(configuration: &Configuration) -> u32 {
-    sets(configuration).map(|voters| configuration.settings.write_quorum.accepts_needed(size(voters))).max().unwrap_or(1)
+    sets(configuration)
+        .map(|voters| configuration.settings.write_quorum.accepts_needed(size(voters)))
+        .max()
+        .unwrap_or(1)
 }
 
 /// How many sources a node must drain to hold every chosen value (replication contract, section 6): a chosen
@@ -96,8 +99,11 @@ mod tests {
 
     #[test]
     fn quorums_of_neighbouring_epochs_intersect() {
-        let (old, joint, new) =
-            (configuration(&[1, 2, 3], None), configuration(&[1, 2, 4], Some(&[1, 2, 3])), configuration(&[1, 2, 4], None));
+        let (old, joint, new) = (
+            configuration(&[1, 2, 3], None),
+            configuration(&[1, 2, 4], Some(&[1, 2, 3])),
+            configuration(&[1, 2, 4], None),
+        );
         assert!(invariant_quorums_intersect(&old, &joint) && invariant_quorums_intersect(&joint, &new));
         assert!(!invariant_quorums_intersect(&old, &new));
     }

@@ -42,7 +42,8 @@ pub(super) async fn run(node: &Arc<Node>) {
 /// The reachable, ONLINE voter of the system database with the lowest id.
 fn is_caretaker(node: &Node, system: &Configuration) -> bool {
     let state = node.state();
-    let online = |voter: &NodeId| *voter == node.id || status_of(node, &state, system, *voter) == Some(DatabaseStatus::Online);
+    let online =
+        |voter: &NodeId| *voter == node.id || status_of(node, &state, system, *voter) == Some(DatabaseStatus::Online);
     let reachable = |voter: &NodeId| *voter == node.id || state.detector.reaches(*voter);
     system.all_voters().into_iter().find(|voter| reachable(voter) && online(voter)) == Some(node.id)
 }
@@ -64,22 +65,28 @@ fn views(
     let now_ms = node.now_ms();
     let own = node.report();
     let state = node.state();
-    let elsewhere = |id: NodeId| all.iter().any(|c| !c.value.name.is_system() && !c.value.dropped && c.value.is_member(id));
+    let elsewhere =
+        |id: NodeId| all.iter().any(|c| !c.value.name.is_system() && !c.value.dropped && c.value.is_member(id));
     let mut views = BTreeMap::new();
     for entry in entries.iter().map(|stored| &stored.value) {
         let id = entry.id;
         // A leaving node stays in the system database until every other database has let it go.
         let held = configuration.name.is_system() && elsewhere(id);
-        let aligned = if id == node.id { own.epochs.get(&configuration.uuid) } else {
+        let aligned = if id == node.id {
+            own.epochs.get(&configuration.uuid)
+        } else {
             state.reports.get(&id).and_then(|(report, _)| report.epochs.get(&configuration.uuid))
         };
-        views.insert(id, MemberView {
-            stays: !entry.removed && (!entry.leaving || held),
-            reachable: !entry.leaving && (id == node.id || state.detector.reaches(id)),
-            unreachable_by_majority_ms: unreachable_by_majority(node, &state, configuration, id, now_ms),
-            status: status_of(node, &state, configuration, id),
-            aligned_epoch: aligned.map_or(0, |(_, aligned)| *aligned),
-        });
+        views.insert(
+            id,
+            MemberView {
+                stays: !entry.removed && (!entry.leaving || held),
+                reachable: !entry.leaving && (id == node.id || state.detector.reaches(id)),
+                unreachable_by_majority_ms: unreachable_by_majority(node, &state, configuration, id, now_ms),
+                status: status_of(node, &state, configuration, id),
+                aligned_epoch: aligned.map_or(0, |(_, aligned)| *aligned),
+            },
+        );
     }
     views
 }
@@ -127,6 +134,7 @@ pub(super) fn newest(state: &State, name: &DatabaseName) -> Option<Configuration
         Place::Open(handle) => Some(handle.view().configuration.clone()),
         _ => None,
     };
-    let newer = open.filter(|open| open.uuid == database.configuration.uuid && open.epoch > database.configuration.epoch);
+    let newer =
+        open.filter(|open| open.uuid == database.configuration.uuid && open.epoch > database.configuration.epoch);
     Some(newer.unwrap_or_else(|| database.configuration.clone()))
 }

@@ -74,7 +74,12 @@ struct Shared {
 }
 
 /// Starts a database's threads.
-pub fn spawn(database: DatabaseId, start: ReplicaStart, network: Network, clock: NodeClock) -> std::io::Result<ReplicaHandle> {
+pub fn spawn(
+    database: DatabaseId,
+    start: ReplicaStart,
+    network: Network,
+    clock: NodeClock,
+) -> std::io::Result<ReplicaHandle> {
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (durable_sender, durable) = mpsc::unbounded_channel();
     let (finished_sender, finished) = watch::channel(false);
@@ -93,7 +98,18 @@ pub fn spawn(database: DatabaseId, start: ReplicaStart, network: Network, clock:
     };
     let name = replica.configuration().name.to_string();
     let committer = spawn_committer(&name, Arc::clone(&store), Arc::clone(&counters), durable_sender)?;
-    let run = DatabaseLoop { database, replica, store: Arc::clone(&store), network, clock, shared, committer: Some(committer), committing: false, committed_ms: 0, viewed_ms: 0 };
+    let run = DatabaseLoop {
+        database,
+        replica,
+        store: Arc::clone(&store),
+        network,
+        clock,
+        shared,
+        committer: Some(committer),
+        committing: false,
+        committed_ms: 0,
+        viewed_ms: 0,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name(format!("db-{name}")).spawn(move || {
         runtime.block_on(run.run(inbox, durable));

@@ -8,11 +8,13 @@ use super::service::{ChangeCursor, ChangeEntry, Consistency, Page, ReadDocument,
 use super::system::{overloaded, submit};
 use crate::storage::StorageError;
 use bytes::Bytes;
-use coequal_protocol::message::{Condition, Operation, OperationKind};
 use coequal_protocol::key::COLLECTIONS;
+use coequal_protocol::message::{Condition, Operation, OperationKind};
 use coequal_protocol::{Ballot, Held, Key};
 use coequal_types::rest::{DatabaseDescription, ReplicaView, ReplicationDescription, Role};
-use coequal_types::{CollectionName, Configuration, DatabaseId, DatabaseName, DatabaseSettings, DatabaseStatus, NodeId, ReadQuorum};
+use coequal_types::{
+    CollectionName, Configuration, DatabaseId, DatabaseName, DatabaseSettings, DatabaseStatus, NodeId, ReadQuorum,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -134,7 +136,9 @@ impl DatabaseService {
         };
         Err(match status {
             DatabaseStatus::Conflict => ServiceError::NameConflict(message.unwrap_or_default()),
-            DatabaseStatus::Faulty => ServiceError::Faulty { name: self.name.clone(), reason: message.unwrap_or_default() },
+            DatabaseStatus::Faulty => {
+                ServiceError::Faulty { name: self.name.clone(), reason: message.unwrap_or_default() }
+            }
             DatabaseStatus::Synchronizing => ServiceError::Synchronizing { name: self.name.clone(), status, progress },
             _ => ServiceError::DatabaseNotAvailable(self.name.clone(), self.node.id),
         })
@@ -145,16 +149,29 @@ impl DatabaseService {
         let handle = self.replica()?;
         let view = handle.view();
         if view.status == DatabaseStatus::Faulty {
-            return Err(ServiceError::Faulty { name: self.name.clone(), reason: view.message.clone().unwrap_or_default() });
+            return Err(ServiceError::Faulty {
+                name: self.name.clone(),
+                reason: view.message.clone().unwrap_or_default(),
+            });
         }
         if !view.status.serves_local_reads() {
-            return Err(ServiceError::Synchronizing { name: self.name.clone(), status: view.status, progress: view.progress });
+            return Err(ServiceError::Synchronizing {
+                name: self.name.clone(),
+                status: view.status,
+                progress: view.progress,
+            });
         }
         Ok(handle)
     }
 
     /// One write. `generated` says that the key was made by `generate_key` for this very write.
-    pub async fn write(&self, key: Key, operation: Operation, generated: bool, deadline: Instant) -> Result<Written, ServiceError> {
+    pub async fn write(
+        &self,
+        key: Key,
+        operation: Operation,
+        generated: bool,
+        deadline: Instant,
+    ) -> Result<Written, ServiceError> {
         let handle = self.replica()?;
         self.wait_for_room(handle, deadline).await?;
         self.ensure_collection(handle, key.collection(), deadline).await?;
@@ -163,7 +180,11 @@ impl DatabaseService {
 
     /// Many writes, each its own atomic unit, under way at once; results in the order of the writes. Writes of one
     /// document are applied in their order.
-    pub async fn write_many(&self, writes: Vec<(Key, Operation)>, deadline: Instant) -> Vec<Result<Written, ServiceError>> {
+    pub async fn write_many(
+        &self,
+        writes: Vec<(Key, Operation)>,
+        deadline: Instant,
+    ) -> Vec<Result<Written, ServiceError>> {
         let deadline_ms = self.node.clock.deadline_ms(deadline);
         let ready = self.ready_for(&writes, deadline).await;
         let handle = match ready {
@@ -204,7 +225,10 @@ impl DatabaseService {
     async fn wait_for_room(&self, handle: &ReplicaHandle, deadline: Instant) -> Result<(), ServiceError> {
         while handle.store.overlay_pressure() > PRESSURE_MAX {
             if Instant::now() >= deadline {
-                return Err(ServiceError::Overloaded { what: "memory for writes that are not in a checkpoint yet", limit: self.node.settings.store.overlay_bytes as u64 });
+                return Err(ServiceError::Overloaded {
+                    what: "memory for writes that are not in a checkpoint yet",
+                    limit: self.node.settings.store.overlay_bytes as u64,
+                });
             }
             tokio::time::sleep(PRESSURE_PAUSE).await;
         }
@@ -212,7 +236,12 @@ impl DatabaseService {
     }
 
     /// A first write creates its collection.
-    async fn ensure_collection(&self, handle: &ReplicaHandle, collection: &str, deadline: Instant) -> Result<(), ServiceError> {
+    async fn ensure_collection(
+        &self,
+        handle: &ReplicaHandle,
+        collection: &str,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
         if self.collection_exists(handle, collection)? {
             return Ok(());
         }
@@ -224,7 +253,12 @@ impl DatabaseService {
         Ok(held.is_some_and(|held| !held.revision.is_tombstone()))
     }
 
-    async fn put_collection(&self, handle: &ReplicaHandle, collection: &str, deadline: Instant) -> Result<bool, ServiceError> {
+    async fn put_collection(
+        &self,
+        handle: &ReplicaHandle,
+        collection: &str,
+        deadline: Instant,
+    ) -> Result<bool, ServiceError> {
         let kind = OperationKind::Create(Bytes::from_static(b"{}"));
         let operation = Operation { kind, condition: Condition::Any, request: None };
         let key = Key::of(COLLECTIONS, collection);
@@ -328,7 +362,11 @@ impl DatabaseService {
                 for (sequence, key) in found {
                     // The node's own collections are not part of what users see.
                     if let Some(held) = store.chosen(&key)?.filter(|_| !key.collection().starts_with('_')) {
-                        entries.push(ChangeEntry { cursor: ChangeCursor { feed, sequence }, key, revision: held.revision });
+                        entries.push(ChangeEntry {
+                            cursor: ChangeCursor { feed, sequence },
+                            key,
+                            revision: held.revision,
+                        });
                     }
                 }
                 if !entries.is_empty() {
@@ -357,7 +395,9 @@ impl DatabaseService {
                 let found = store.scan(after.as_ref(), prefix.as_bytes(), 1024, 1 << 20)?;
                 let Some(last) = found.last() else { return Ok(names) };
                 after = Some(last.key.clone());
-                names.extend(found.iter().filter(|b| !b.revision.is_tombstone()).map(|b| b.key.document_key().to_owned()));
+                names.extend(
+                    found.iter().filter(|b| !b.revision.is_tombstone()).map(|b| b.key.document_key().to_owned()),
+                );
             }
         };
         super::databases::blocking(read).await.map_err(|e| self.storage_error(&e))
@@ -370,7 +410,12 @@ impl DatabaseService {
     }
 
     /// Removes an empty collection; with `documents`, deletes its documents first (each by its own tombstone).
-    pub async fn delete_collection(&self, name: &CollectionName, documents: bool, deadline: Instant) -> Result<(), ServiceError> {
+    pub async fn delete_collection(
+        &self,
+        name: &CollectionName,
+        documents: bool,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
         let handle = self.local()?;
         if !self.collection_exists(handle, name.as_str())? {
             return Err(ServiceError::NotFound(format!("collection {name} does not exist in database {}", self.name)));
@@ -381,9 +426,13 @@ impl DatabaseService {
                 break;
             }
             if !documents {
-                return Err(ServiceError::Conflict(format!("collection {name} is not empty; add ?documents=delete to delete its documents with it")));
+                return Err(ServiceError::Conflict(format!(
+                    "collection {name} is not empty; add ?documents=delete to delete its documents with it"
+                )));
             }
-            let delete = |(key, _): (Key, _)| (key, Operation { kind: OperationKind::Delete, condition: Condition::Any, request: None });
+            let delete = |(key, _): (Key, _)| {
+                (key, Operation { kind: OperationKind::Delete, condition: Condition::Any, request: None })
+            };
             for result in self.write_many(page.documents.into_iter().map(delete).collect(), deadline).await {
                 match result {
                     Ok(_) | Err(ServiceError::Rejected(_)) => {}

@@ -43,14 +43,26 @@ pub(super) fn note_configuration(node: &Node, configuration: Configuration) {
 
 /// Opens at the start what lies on the disk and is this node's own, so that it votes before anybody is reached.
 pub(super) async fn open_own(node: &Arc<Node>) {
-    for name in node.directory.databases() {
+    let found = node.directory.databases().unwrap_or_else(|error| {
+        tracing::error!(%error, "the databases on the disk cannot be listed");
+        Vec::new()
+    });
+    for (folder, path) in found {
+        let system = folder == coequal_types::names::SYSTEM_DATABASE;
+        let name = if system { Ok(DatabaseName::system()) } else { folder.parse() };
+        let Ok(name) = name else {
+            tracing::warn!(path = %path.display(), "a folder among the databases whose name is not one; left alone");
+            continue;
+        };
         let opened = open_copy(node, &name).await;
         match opened {
             Ok(Some((store, copy, Some(configuration)))) if copy.owner == node.id => {
                 drop(store);
                 note_configuration(node, configuration);
             }
-            Ok(_) => tracing::info!(database = %name, "a copy that is not this node's own; it waits for the cluster's word"),
+            Ok(_) => {
+                tracing::info!(database = %name, "a copy that is not this node's own; it waits for the cluster's word")
+            }
             Err(error) => tracing::error!(database = %name, %error, "the local copy cannot be opened"),
         }
     }
@@ -108,7 +120,9 @@ fn next_step(me: NodeId, database: &mut LocalDatabase) -> Step {
         }
         Place::NotHere if !member => Step::Nothing,
         // A damaged copy is set aside once this node was taken out of the configuration; until then it stays.
-        Place::Faulty(_) if member && configuration.joined.get(&me).copied().unwrap_or(0) < configuration.epoch => Step::Nothing,
+        Place::Faulty(_) if member && configuration.joined.get(&me).copied().unwrap_or(0) < configuration.epoch => {
+            Step::Nothing
+        }
         Place::NotHere | Place::Faulty(_) | Place::Conflict(_) => {
             database.place = Place::Busy;
             Step::Look(configuration)
@@ -163,7 +177,13 @@ async fn look(node: &Arc<Node>, name: &DatabaseName, configuration: Configuratio
     set_place(node, name, place);
 }
 
-async fn carry_out(node: &Arc<Node>, name: &DatabaseName, configuration: &Configuration, sharing: Sharing, store: Option<Store>) -> Place {
+async fn carry_out(
+    node: &Arc<Node>,
+    name: &DatabaseName,
+    configuration: &Configuration,
+    sharing: Sharing,
+    store: Option<Store>,
+) -> Place {
     match (sharing, store) {
         (Sharing::Replicate, Some(store)) => open(node, configuration, store),
         (Sharing::HeadStart, Some(store)) => match deploy::head_start(node, name, configuration, store).await {
@@ -196,7 +216,7 @@ async fn create_or_deploy(node: &Arc<Node>, name: &DatabaseName, configuration: 
     match create(node, configuration).await {
         Ok(store) => {
             // From here on an absent folder means that this node forgot (I7).
-            let noted = system.store.append(LogRecord::Meta { name: flag, value: bytes::Bytes::from_static(b"1") });
+            let noted = system.store.append(&LogRecord::Meta { name: flag, value: bytes::Bytes::from_static(b"1") });
             match noted {
                 Ok(lsn) => {
                     let _ = system.events.try_send(Event::Tick);
@@ -239,8 +259,8 @@ pub(super) async fn create(node: &Arc<Node>, configuration: &Configuration) -> R
 /// Writes whose store this is and under which configuration.
 pub(super) fn sign(store: &Store, owner: NodeId, configuration: &Configuration) -> Result<(), StorageError> {
     let json = serde_json::to_vec(configuration).unwrap_or_default();
-    store.append(LogRecord::Meta { name: META_OWNER.to_owned(), value: owner.to_string().into() })?;
-    store.append(LogRecord::Meta { name: META_CONFIGURATION.to_owned(), value: json.into() })?;
+    store.append(&LogRecord::Meta { name: META_OWNER.to_owned(), value: owner.to_string().into() })?;
+    store.append(&LogRecord::Meta { name: META_CONFIGURATION.to_owned(), value: json.into() })?;
     match store.take_batch() {
         Some(batch) => store.commit(&batch),
         None => Ok(()),
@@ -248,10 +268,15 @@ pub(super) fn sign(store: &Store, owner: NodeId, configuration: &Configuration) 
 }
 
 /// Runs storage work where it may block.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StorageError> + Send + 'static) -> Result<T, StorageError> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(StorageError::Damaged { path: String::new(), what: format!("storage work ended early: {error}") }),
+        Err(error) => Err(StorageError::Damaged {
+            path: std::path::PathBuf::new(),
+            what: format!("storage work ended early: {error}"),
+        }),
     }
 }
 
@@ -265,8 +290,10 @@ async fn open_copy(node: &Arc<Node>, name: &DatabaseName) -> Result<Option<Copy>
             return Ok(None);
         }
         let store = Store::open(&path, &node.settings.store)?;
-        let owner = store.meta(META_OWNER).and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).unwrap_or_default();
-        let configuration = store.meta(META_CONFIGURATION).and_then(|json| serde_json::from_slice::<Configuration>(&json).ok());
+        let owner =
+            store.meta(META_OWNER).and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).unwrap_or_default();
+        let configuration =
+            store.meta(META_CONFIGURATION).and_then(|json| serde_json::from_slice::<Configuration>(&json).ok());
         let epoch = configuration.as_ref().map_or(0, |configuration| configuration.epoch);
         let copy = LocalCopy { uuid: store.identity().database, owner, epoch };
         Ok(Some((store, copy, configuration)))
@@ -326,7 +353,9 @@ fn start_deploy(node: &Arc<Node>, name: &DatabaseName, configuration: &Configura
 
 /// A donor reads a range, on a thread that may block, in one short read transaction.
 pub(super) fn serve_range(node: &Arc<Node>, to: NodeId, database: DatabaseId, message: Message) {
-    let (Some(handle), Message::RangeRequest { request, after, bytes_max }) = (node.route(database), message) else { return };
+    let (Some(handle), Message::RangeRequest { request, after, bytes_max }) = (node.route(database), message) else {
+        return;
+    };
     let node = Arc::clone(node);
     tokio::task::spawn_blocking(move || match deploy::read_range(&handle.store, request, after.as_ref(), bytes_max) {
         Ok(answer) => drop(node.network.send(to, database, answer)),

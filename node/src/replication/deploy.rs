@@ -35,14 +35,27 @@ struct CopyProgress {
 }
 
 /// Reads a range for a deploy: chosen revisions only, never promises or accepts.
-pub(super) fn read_range(store: &Store, request: u64, after: Option<&Key>, bytes_max: u32) -> Result<Message, StorageError> {
+pub(super) fn read_range(
+    store: &Store,
+    request: u64,
+    after: Option<&Key>,
+    bytes_max: u32,
+) -> Result<Message, StorageError> {
     let (feed, head) = (store.feed_id(), store.feed_head());
     let counts = store.counts();
     let bytes_max = bytes_max.min(RANGE_BYTES_MAX) as usize;
     let bodies = store.scan(after, b"", RANGE_ENTRIES_MAX, bytes_max)?;
     let done = bodies.is_empty();
     let checksum = range_checksum(&bodies);
-    Ok(Message::RangeAnswer { request, feed, head, total: counts.documents + counts.tombstones, bodies, done, checksum })
+    Ok(Message::RangeAnswer {
+        request,
+        feed,
+        head,
+        total: counts.documents + counts.tombstones,
+        bodies,
+        done,
+        checksum,
+    })
 }
 
 /// CRC-32C over what a range says, so that neither side's memory nor the way between changes a copy unseen.
@@ -80,7 +93,11 @@ pub(super) async fn run(
         };
         request += 1;
         let after = progress.after.clone().and_then(|bytes| Key::from_bytes(bytes.into()));
-        let _ = node.network.send(donor, configuration.uuid, Message::RangeRequest { request, after, bytes_max: RANGE_BYTES_MAX });
+        let _ = node.network.send(
+            donor,
+            configuration.uuid,
+            Message::RangeRequest { request, after, bytes_max: RANGE_BYTES_MAX },
+        );
         let Some(range) = await_range(&mut answers, donor, request).await else {
             say(shown, &format!("donor {donor} does not answer; it is asked again"));
             if progress.donor == Some(donor) {
@@ -116,7 +133,9 @@ async fn await_range(answers: &mut mpsc::Receiver<(NodeId, Message)>, donor: Nod
     let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
     loop {
         match tokio::time::timeout_at(deadline, answers.recv()).await.ok()?? {
-            (from, Message::RangeAnswer { request, feed, head, total, bodies, done, checksum }) if from == donor && request == expected => {
+            (from, Message::RangeAnswer { request, feed, head, total, bodies, done, checksum })
+                if from == donor && request == expected =>
+            {
                 return Some(Range { feed, head, total, bodies, done, checksum });
             }
             _ => {}
@@ -138,7 +157,9 @@ fn still_wanted(node: &Node, name: &DatabaseName, configuration: &Configuration)
     let state = node.state();
     state.status != coequal_types::NodeStatus::ShuttingDown
         && state.databases.get(name).is_some_and(|known| {
-            known.configuration.uuid == configuration.uuid && known.configuration.is_member(node.id) && !known.configuration.dropped
+            known.configuration.uuid == configuration.uuid
+                && known.configuration.is_member(node.id)
+                && !known.configuration.dropped
         })
 }
 
@@ -159,7 +180,11 @@ fn choose_donor(node: &Node, configuration: &Configuration, before: Option<NodeI
     before.filter(|donor| usable.contains(donor)).or_else(|| usable.first().copied())
 }
 
-async fn open_staging(node: &Arc<Node>, name: &DatabaseName, configuration: &Configuration) -> Result<(Arc<Store>, CopyProgress), StorageError> {
+async fn open_staging(
+    node: &Arc<Node>,
+    name: &DatabaseName,
+    configuration: &Configuration,
+) -> Result<(Arc<Store>, CopyProgress), StorageError> {
     let (node, name, configuration) = (Arc::clone(node), name.clone(), configuration.clone());
     blocking(move || {
         let path = node.directory.staging_path(&name);
@@ -179,17 +204,22 @@ async fn open_staging(node: &Arc<Node>, name: &DatabaseName, configuration: &Con
     .await
 }
 
-async fn write_range(store: &Arc<Store>, mut progress: CopyProgress, bodies: Vec<ChosenBody>) -> Result<CopyProgress, StorageError> {
+async fn write_range(
+    store: &Arc<Store>,
+    mut progress: CopyProgress,
+    bodies: Vec<ChosenBody>,
+) -> Result<CopyProgress, StorageError> {
     let store = Arc::clone(store);
     blocking(move || {
         for body in bodies {
             progress.after = Some(body.key.as_bytes().to_vec());
             progress.entries += u64::from(!body.key.collection().starts_with('_'));
-            progress.bytes += (body.key.as_bytes().len() + body.revision.body.as_ref().map_or(0, bytes::Bytes::len)) as u64;
+            progress.bytes +=
+                (body.key.as_bytes().len() + body.revision.body.as_ref().map_or(0, bytes::Bytes::len)) as u64;
             append_chosen(&store, body)?;
         }
         let json = serde_json::to_vec(&progress).unwrap_or_default();
-        store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: json.into() })?;
+        store.append(&LogRecord::Meta { name: META_PROGRESS.to_owned(), value: json.into() })?;
         commit(&store)?;
         Ok(progress)
     })
@@ -199,7 +229,7 @@ async fn write_range(store: &Arc<Store>, mut progress: CopyProgress, bodies: Vec
 fn append_chosen(store: &Store, body: ChosenBody) -> Result<(), StorageError> {
     let feed_sequence = store.next_feed_sequence();
     let change = Change::Chosen { ballot: body.ballot, feed_sequence, revision: Some(body.revision) };
-    store.append(LogRecord::Register { key: body.key, change }).map(drop)
+    store.append(&LogRecord::Register { key: body.key, change }).map(drop)
 }
 
 fn commit(store: &Store) -> Result<(), StorageError> {
@@ -220,7 +250,11 @@ fn check_space(node: &Node, progress: &CopyProgress, total: u64) -> Result<(), S
     // Pages are half full at worst, and the log holds the newest part a second time.
     let needed = left * each * 2 + SPACE_RESERVE_BYTES;
     if free < needed {
-        return Err(format!("the copy needs about {} MiB more, the disk has {} MiB free; free space on this node", needed >> 20, free >> 20));
+        return Err(format!(
+            "the copy needs about {} MiB more, the disk has {} MiB free; free space on this node",
+            needed >> 20,
+            free >> 20
+        ));
     }
     Ok(())
 }
@@ -232,13 +266,14 @@ async fn finish(
     store: Arc<Store>,
     progress: &CopyProgress,
 ) -> Result<(), StorageError> {
-    let newest = node.state().databases.get(name).map_or_else(|| configuration.clone(), |known| known.configuration.clone());
+    let newest =
+        node.state().databases.get(name).map_or_else(|| configuration.clone(), |known| known.configuration.clone());
     let (node, name, progress) = (Arc::clone(node), name.clone(), progress.clone());
     blocking(move || {
-        store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
-        store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: bytes::Bytes::new() })?;
+        store.append(&LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
+        store.append(&LogRecord::Meta { name: META_PROGRESS.to_owned(), value: bytes::Bytes::new() })?;
         if let (Some(source), Some((feed, sequence))) = (progress.donor, progress.start) {
-            store.append(LogRecord::Cursor { source, feed, sequence })?;
+            store.append(&LogRecord::Cursor { source, feed, sequence })?;
         }
         sign(&store, node.id, &newest)?;
         drop(store);
@@ -251,7 +286,12 @@ async fn finish(
 
 /// A folder that was copied by hand from another node: its chosen revisions become the beginning of this node's
 /// own copy, its promises and accepts are left behind. The folder itself is set aside.
-pub(super) async fn head_start(node: &Arc<Node>, name: &DatabaseName, configuration: &Configuration, copied: Store) -> Result<(), StorageError> {
+pub(super) async fn head_start(
+    node: &Arc<Node>,
+    name: &DatabaseName,
+    configuration: &Configuration,
+    copied: Store,
+) -> Result<(), StorageError> {
     let (node, name, configuration) = (Arc::clone(node), name.clone(), configuration.clone());
     blocking(move || {
         node.directory.discard_staging(&name)?;
@@ -267,7 +307,7 @@ pub(super) async fn head_start(node: &Arc<Node>, name: &DatabaseName, configurat
             }
             commit(&store)?;
         }
-        store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
+        store.append(&LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
         sign(&store, node.id, &configuration)?;
         drop((store, copied));
         node.directory.set_aside(&name)?;

@@ -19,7 +19,9 @@ pub(super) async fn run(node: &Arc<Node>) -> Result<bool, ServiceError> {
         return Ok(false);
     }
     if let Some(cluster) = known {
-        return Err(ServiceError::Conflict(format!("this node has joined cluster {cluster} and is not ready yet; wait for it")));
+        return Err(ServiceError::Conflict(format!(
+            "this node has joined cluster {cluster} and is not ready yet; wait for it"
+        )));
     }
     // The system database's UUID is the cluster's: one identity, one place where it is written first.
     let cluster = ClusterId::new_v4();
@@ -97,10 +99,14 @@ pub(super) async fn invite(node: &Arc<Node>, address: &str, deadline: Instant) -
     let timeout = deadline.saturating_duration_since(Instant::now());
     let request = Message::JoinRequest { entry: entry.into(), cluster };
     let (hello, _) = node.network.ask_once(address, request, timeout).await.map_err(|error| {
-        ServiceError::NotAcceptable(format!("no node answers at {address}: {error}; give the address at which it listens for peers"))
+        ServiceError::NotAcceptable(format!(
+            "no node answers at {address}: {error}; give the address at which it listens for peers"
+        ))
     })?;
     if hello.cluster.is_some_and(|theirs| Some(theirs) != cluster) {
-        return Err(ServiceError::Conflict(format!("the node at {address} belongs to another cluster; nothing was changed")));
+        return Err(ServiceError::Conflict(format!(
+            "the node at {address} belongs to another cluster; nothing was changed"
+        )));
     }
     Err(ServiceError::Conflict(format!(
         "node {} at {address} is running and belongs to no cluster; start it with --join {} and it is taken in by itself",

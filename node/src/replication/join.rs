@@ -83,7 +83,12 @@ fn enter(node: &Node, cluster: ClusterId, configuration: &Bytes, nodes: &Bytes) 
 
 /// Answers another node that asks to be taken in.
 pub(super) async fn answer(node: &Arc<Node>, message: Message) -> Message {
-    let refuse = |refused: String| Message::JoinAnswer { cluster: None, configuration: Bytes::new(), nodes: Bytes::new(), refused };
+    let refuse = |refused: String| Message::JoinAnswer {
+        cluster: None,
+        configuration: Bytes::new(),
+        nodes: Bytes::new(),
+        refused,
+    };
     let Message::JoinRequest { entry, cluster } = message else {
         return refuse("only join requests are answered here".to_owned());
     };
@@ -123,7 +128,10 @@ pub(super) async fn take_in(node: &Arc<Node>, entry: &NodeEntry) -> Result<(), S
     let known = system::node(&handle, entry.id);
     if let Some(known) = &known {
         if known.value.removed || known.value.leaving {
-            return Err(format!("node {} ({}) was removed from this cluster; start it with an empty data directory to come back as a new node", entry.name, entry.id));
+            return Err(format!(
+                "node {} ({}) was removed from this cluster; start it with an empty data directory to come back as a new node",
+                entry.name, entry.id
+            ));
         }
         let same = known.value.peer_address == entry.peer_address && known.value.api_address == entry.api_address;
         if same && known.value.name == entry.name {
@@ -144,7 +152,10 @@ pub(super) async fn take_in(node: &Arc<Node>, entry: &NodeEntry) -> Result<(), S
 async fn update_own_entry(node: &Arc<Node>) {
     let own = own_entry(node);
     let known = node.state().nodes.get(&node.id).cloned();
-    if known.is_some_and(|known| (&known.peer_address, &known.api_address, &known.name) != (&own.peer_address, &own.api_address, &own.name) && !known.leaving) {
+    if known.is_some_and(|known| {
+        (&known.peer_address, &known.api_address, &known.name) != (&own.peer_address, &own.api_address, &own.name)
+            && !known.leaving
+    }) {
         let _ = take_in(node, &own).await;
     }
 }

@@ -38,7 +38,6 @@ pub async fn start(
     directory: DataDirectory,
     network: Network,
     events: mpsc::Receiver<NetworkEvent>,
-    initialize: bool,
 ) -> Result<RunningNode, ServiceError> {
     let cluster = directory.cluster();
     if let Some(cluster) = cluster {
@@ -66,7 +65,7 @@ pub async fn start(
         wake: Notify::new(),
     });
     let running = RunningNode::start(Arc::clone(&node), events).await;
-    if initialize && cluster.is_none() {
+    if node.settings.initialize && cluster.is_none() {
         initialize::run(&node).await?;
     } else {
         initialize::resume(&node).await;

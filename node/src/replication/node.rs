@@ -9,7 +9,8 @@ use crate::storage::{DataDirectory, StoreSettings};
 use coequal_protocol::failure_detection::FailureDetector;
 use coequal_types::rest::DatabaseOnNode;
 use coequal_types::{
-    ClusterId, Configuration, DatabaseId, DatabaseName, DatabaseStatus, Incarnation, NodeEntry, NodeId, NodeName, NodeStatus, Progress,
+    ClusterId, Configuration, DatabaseId, DatabaseName, DatabaseStatus, Incarnation, NodeEntry, NodeId, NodeName,
+    NodeStatus, Progress,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -24,6 +25,8 @@ pub struct NodeSettings {
     pub peer_address: String,
     /// Where clients reach it.
     pub api_address: String,
+    /// Whether to make a cluster of this node if its directory belongs to none.
+    pub initialize: bool,
     /// Whose cluster to join.
     pub join: Vec<String>,
     /// Memory settings of each store.
@@ -136,13 +139,16 @@ impl Node {
     /// A node by id or by name.
     pub fn find_node(&self, text: &str) -> Result<NodeEntry, ServiceError> {
         let state = self.state();
-        let mut found = state.nodes.values().filter(|n| !n.removed && (n.name.as_str() == text || n.id.to_string() == text));
+        let mut found =
+            state.nodes.values().filter(|n| !n.removed && (n.name.as_str() == text || n.id.to_string() == text));
         match (found.next(), found.next()) {
             (Some(entry), None) => Ok(entry.clone()),
-            (Some(_), Some(_)) => {
-                Err(ServiceError::Conflict(format!("several nodes are named {text}; give the id instead (GET /v1/cluster)")))
-            }
-            (None, _) => Err(ServiceError::NotFound(format!("node {text} is not in the cluster; GET /v1/cluster lists the nodes"))),
+            (Some(_), Some(_)) => Err(ServiceError::Conflict(format!(
+                "several nodes are named {text}; give the id instead (GET /v1/cluster)"
+            ))),
+            (None, _) => Err(ServiceError::NotFound(format!(
+                "node {text} is not in the cluster; GET /v1/cluster lists the nodes"
+            ))),
         }
     }
 }
@@ -178,7 +184,13 @@ impl LocalDatabase {
 
     pub fn on_node(&self) -> DatabaseOnNode {
         let (status, progress, message) = self.status();
-        DatabaseOnNode { name: self.configuration.name.clone(), uuid: self.configuration.uuid, status, progress, message }
+        DatabaseOnNode {
+            name: self.configuration.name.clone(),
+            uuid: self.configuration.uuid,
+            status,
+            progress,
+            message,
+        }
     }
 
     fn epochs(&self) -> (u64, u64) {

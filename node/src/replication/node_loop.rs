@@ -9,7 +9,9 @@ use crate::network::NetworkEvent;
 use bytes::Bytes;
 use coequal_protocol::Message;
 use coequal_protocol::message::Envelope;
-use coequal_types::{Configuration, DatabaseId, DatabaseName, DatabaseStatus, Incarnation, NodeEntry, NodeId, NodeStatus};
+use coequal_types::{
+    Configuration, DatabaseId, DatabaseName, DatabaseStatus, Incarnation, NodeEntry, NodeId, NodeStatus,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -232,12 +234,16 @@ fn refresh(node: &Arc<Node>) {
 /// Takes a list of nodes: dials the new ones, lets go of the removed ones.
 pub(super) fn set_nodes(node: &Node, entries: Vec<NodeEntry>) {
     let mut state = node.state();
-    let alive: std::collections::BTreeMap<NodeId, NodeEntry> =
-        entries.into_iter().filter(|entry| !entry.removed || entry.id == node.id).map(|entry| (entry.id, entry)).collect();
+    let alive: std::collections::BTreeMap<NodeId, NodeEntry> = entries
+        .into_iter()
+        .filter(|entry| !entry.removed || entry.id == node.id)
+        .map(|entry| (entry.id, entry))
+        .collect();
     if state.nodes == alive {
         return;
     }
-    let peers = alive.values().filter(|e| e.id != node.id && !e.removed).map(|e| (e.id, e.peer_address.clone())).collect();
+    let peers =
+        alive.values().filter(|e| e.id != node.id && !e.removed).map(|e| (e.id, e.peer_address.clone())).collect();
     let ids: Vec<NodeId> = alive.keys().copied().collect();
     state.detector.retain(&ids);
     state.reports.retain(|id, _| ids.contains(id));
@@ -245,4 +251,3 @@ pub(super) fn set_nodes(node: &Node, entries: Vec<NodeEntry>) {
     drop(state);
     node.network.set_peers(peers);
 }
-

@@ -1,15 +1,17 @@
 //! What a node can do for its clients: the door between `api` and `replication`. Words first, then the node; one
 //! database is in `database_service`.
 
+pub use super::database_service::DatabaseService;
 use super::error::ServiceError;
 use super::node::{Node, Place};
 use super::system::{self, Stored};
 use super::{databases, join, node_loop};
-pub use super::database_service::DatabaseService;
 use coequal_protocol::membership::{successor, with_learner, without};
 use coequal_protocol::{Ballot, Effect, Key, Revision};
 use coequal_types::rest::{ClusterDescription, DatabaseDescription, NodeDescription, NodeView, SettingsPatch};
-use coequal_types::{Configuration, DatabaseId, DatabaseName, DatabaseSettings, DatabaseStatus, NodeEntry, NodeId, NodeStatus};
+use coequal_types::{
+    Configuration, DatabaseId, DatabaseName, DatabaseSettings, DatabaseStatus, NodeEntry, NodeId, NodeStatus,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -121,6 +123,14 @@ impl NodeService {
     /// Identity of this node.
     pub fn node_id(&self) -> NodeId {
         self.node.id
+    }
+
+    /// Voters of the system database, as this node knows them; 0 before it holds it.
+    pub fn system_voters(&self) -> usize {
+        self.node.system().map_or(0, |handle| {
+            let view = handle.view();
+            if view.configuration.joint_with.is_some() { 0 } else { view.configuration.voters.len() }
+        })
     }
 
     /// This node in full.
@@ -266,7 +276,9 @@ impl NodeService {
         loop {
             let database = self.database(name)?;
             let status = database.status();
-            if status != DatabaseStatus::Synchronizing && status != DatabaseStatus::NotAvailable || Instant::now() >= deadline {
+            if status != DatabaseStatus::Synchronizing && status != DatabaseStatus::NotAvailable
+                || Instant::now() >= deadline
+            {
                 return Ok(database.describe());
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -274,7 +286,12 @@ impl NodeService {
     }
 
     /// Drops a database, asked for by its UUID. Its copies are set aside on every node, not deleted.
-    pub async fn drop_database(&self, name: &DatabaseName, uuid: DatabaseId, deadline: Instant) -> Result<(), ServiceError> {
+    pub async fn drop_database(
+        &self,
+        name: &DatabaseName,
+        uuid: DatabaseId,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
         self.change(name, deadline, |known| {
             if known.uuid != uuid {
                 return Err(ServiceError::WrongUuid { name: name.clone(), actual: known.uuid, asked: uuid });
@@ -286,11 +303,19 @@ impl NodeService {
     }
 
     /// Changes settings in place.
-    pub async fn change_settings(&self, name: &DatabaseName, patch: SettingsPatch, deadline: Instant) -> Result<DatabaseDescription, ServiceError> {
+    pub async fn change_settings(
+        &self,
+        name: &DatabaseName,
+        patch: SettingsPatch,
+        deadline: Instant,
+    ) -> Result<DatabaseDescription, ServiceError> {
         let changed = self
             .change(name, deadline, |known| {
                 let settings = patch.apply(&known.settings);
-                settings.write_quorum.check(count(known.voters.len())).map_err(|e| ServiceError::NotAcceptable(e.to_string()))?;
+                settings
+                    .write_quorum
+                    .check(count(known.voters.len()))
+                    .map_err(|e| ServiceError::NotAcceptable(e.to_string()))?;
                 Ok((settings != known.settings).then(|| Configuration { settings, ..successor(known) }))
             })
             .await?;
@@ -307,7 +332,12 @@ impl NodeService {
     }
 
     /// Takes a node out of a database; auto-deploy leaves it alone from then on.
-    pub async fn remove_from_database(&self, name: &DatabaseName, node: &str, deadline: Instant) -> Result<(), ServiceError> {
+    pub async fn remove_from_database(
+        &self,
+        name: &DatabaseName,
+        node: &str,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
         let entry = self.node.find_node(node)?;
         self.change(name, deadline, |known| {
             if !known.is_member(entry.id) && known.excluded.contains(&entry.id) {
@@ -352,7 +382,9 @@ impl NodeService {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(ServiceError::Conflict(format!("the configuration of database {name} is being changed by somebody else; try again")));
+                return Err(ServiceError::Conflict(format!(
+                    "the configuration of database {name} is being changed by somebody else; try again"
+                )));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -377,12 +409,15 @@ impl NodeService {
         let entry = self.node.find_node(node)?;
         let staying = self.node.state().nodes.values().filter(|n| !n.leaving && !n.removed && n.id != entry.id).count();
         if staying == 0 {
-            return Err(ServiceError::Conflict(format!("node {node} is the last one of the cluster; add another one first")));
+            return Err(ServiceError::Conflict(format!(
+                "node {node} is the last one of the cluster; add another one first"
+            )));
         }
         let handle = self.node.system()?;
         let deadline_ms = self.node.clock.deadline_ms(deadline);
         loop {
-            let known: Option<Stored<NodeEntry>> = system::read(&handle, system::node_key(entry.id), deadline_ms).await?;
+            let known: Option<Stored<NodeEntry>> =
+                system::read(&handle, system::node_key(entry.id), deadline_ms).await?;
             let Some(known) = known.filter(|known| !known.value.leaving && !known.value.removed) else { return Ok(()) };
             let leaving = NodeEntry { leaving: true, ..known.value };
             match system::write(&handle, system::node_key(entry.id), &leaving, Some(known.stamp), deadline_ms).await {
@@ -400,11 +435,16 @@ impl NodeService {
             (Some(refused), _) => refused.clone(),
             (None, status) => format!("node is {status}"),
         };
-        let mut checks = vec![ReadinessCheck { name: "cluster".to_owned(), ok: state.status == NodeStatus::Online, detail }];
+        let mut checks =
+            vec![ReadinessCheck { name: "cluster".to_owned(), ok: state.status == NodeStatus::Online, detail }];
         for known in user_databases(&state.databases).filter(|known| known.configuration.is_member(self.node.id)) {
             let (status, _, message) = known.status();
             let detail = message.map_or_else(|| status.to_string(), |message| format!("{status}: {message}"));
-            checks.push(ReadinessCheck { name: format!("database {}", known.configuration.name), ok: status.serves_local_reads(), detail });
+            checks.push(ReadinessCheck {
+                name: format!("database {}", known.configuration.name),
+                ok: status.serves_local_reads(),
+                detail,
+            });
         }
         checks
     }
@@ -445,7 +485,10 @@ pub struct RunningNode {
 
 impl RunningNode {
     /// Starts the node's loops; its own databases are opened before this returns.
-    pub(super) async fn start(node: Arc<Node>, events: tokio::sync::mpsc::Receiver<crate::network::NetworkEvent>) -> Self {
+    pub(super) async fn start(
+        node: Arc<Node>,
+        events: tokio::sync::mpsc::Receiver<crate::network::NetworkEvent>,
+    ) -> Self {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         databases::open_own(&node).await;
         databases::keep(&node).await;

@@ -64,7 +64,11 @@ pub fn node(system: &ReplicaHandle, node: NodeId) -> Option<Stored<NodeEntry>> {
 }
 
 /// Reads a system document by a quorum.
-pub async fn read<T: DeserializeOwned>(system: &ReplicaHandle, key: Key, deadline_ms: u64) -> Result<Option<Stored<T>>, ServiceError> {
+pub async fn read<T: DeserializeOwned>(
+    system: &ReplicaHandle,
+    key: Key,
+    deadline_ms: u64,
+) -> Result<Option<Stored<T>>, ServiceError> {
     let (sender, receiver) = oneshot::channel();
     let reply = Box::new(move |result| drop(sender.send(result)));
     let event = Event::Read(ClientRead { key, deadline_ms, reply });
@@ -107,5 +111,8 @@ pub async fn submit(
 
 /// The bound that a database's queue of events has.
 pub fn overloaded() -> ServiceError {
-    ServiceError::Overloaded { what: "requests waiting for this database", limit: super::database_loop::EVENTS_MAX as u64 }
+    ServiceError::Overloaded {
+        what: "requests waiting for this database",
+        limit: super::database_loop::EVENTS_MAX as u64,
+    }
 }

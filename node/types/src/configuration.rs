@@ -98,3 +98,28 @@ pub struct ClusterEntry {
     /// Identity of the cluster.
     pub id: ClusterId,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_reads_back_as_it_was_written() {
+        let configuration = Configuration {
+            name: DatabaseName::system(),
+            uuid: DatabaseId::from_u128(7),
+            epoch: 3,
+            voters: vec![NodeId(1)],
+            joint_with: Some(vec![NodeId(2)]),
+            learners: vec![],
+            excluded: vec![],
+            joined: BTreeMap::from([(NodeId(1), 1)]),
+            dropped_uuids: vec![DatabaseId::from_u128(8)],
+            settings: DatabaseSettings::default(),
+            dropped: false,
+        };
+        let json = serde_json::to_string(&configuration).unwrap();
+        assert_eq!(serde_json::from_str::<Configuration>(&json).unwrap(), configuration, "{json}");
+    }
+}

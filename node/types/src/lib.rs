@@ -2,13 +2,13 @@
 //!
 //! Modules stand in reading order.
 
-pub mod configuration;
-pub mod document;
-pub mod ids;
 pub mod names;
-pub mod rest;
+pub mod ids;
 pub mod settings;
 pub mod status;
+pub mod configuration;
+pub mod document;
+pub mod rest;
 
 pub use configuration::{Configuration, NodeEntry};
 pub use document::{Document, DocumentError};

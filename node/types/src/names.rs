@@ -76,6 +76,10 @@ macro_rules! name_type {
         impl TryFrom<String> for $name {
             type Error = NameError;
             fn try_from(value: String) -> Result<Self, NameError> {
+                // Nodes name the system database to each other; users, whose names are parsed, cannot.
+                if $what == "database name" && value == SYSTEM_DATABASE {
+                    return Ok(Self(value));
+                }
                 value.parse()
             }
         }

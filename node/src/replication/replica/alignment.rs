@@ -103,7 +103,8 @@ impl Replica {
         if !self.status.serves_local_reads() {
             return;
         }
-        let mut reached: NodeSet = self.peers.iter().filter(|(_, peer)| peer.reachable).map(|(node, _)| *node).collect();
+        let mut reached: NodeSet =
+            self.peers.iter().filter(|(_, peer)| peer.reachable).map(|(node, _)| *node).collect();
         reached.insert(self.me);
         if !is_read_quorum(&self.configuration, &reached) {
             self.start_alignment();

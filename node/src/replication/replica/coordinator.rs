@@ -1,8 +1,8 @@
 //! The coordinator's duties: bring each write to its end, whoever else writes, and say honestly how it ended.
 
+use super::Replica;
 use super::event::ClientWrite;
 use super::slot::{self, Active, COMBINED_MAX, ForwardedWrite, Reply, WAITING_MAX, Waiting};
-use super::Replica;
 use crate::replication::error::ServiceError;
 use crate::replication::service::Written;
 use coequal_protocol::message::{ForwardResult, Message, Operation, OperationKind};
@@ -45,7 +45,8 @@ impl Replica {
     pub(super) fn enqueue(&mut self, key: Key, waiting: Waiting) {
         let slot = self.slots.entry(&key);
         if slot.waiting.len() >= WAITING_MAX {
-            let error = ServiceError::Overloaded { what: "writes waiting for this document", limit: WAITING_MAX as u64 };
+            let error =
+                ServiceError::Overloaded { what: "writes waiting for this document", limit: WAITING_MAX as u64 };
             return self.reply(waiting.reply, Err(error));
         }
         slot.waiting.push_back(waiting);
@@ -133,7 +134,15 @@ impl Replica {
         }
     }
 
-    pub(super) fn on_promised(&mut self, from: NodeId, epoch: u64, key: &Key, ballot: Ballot, held: Option<Held>, chosen: bool) {
+    pub(super) fn on_promised(
+        &mut self,
+        from: NodeId,
+        epoch: u64,
+        key: &Key,
+        ballot: Ballot,
+        held: Option<Held>,
+        chosen: bool,
+    ) {
         if epoch != self.configuration.epoch {
             return;
         }
@@ -280,7 +289,8 @@ impl Replica {
         let may_be_applied = active.proposal.may_be_applied();
         let Some(active) = self.slots.take_active(key) else { return };
         if !may_be_applied {
-            let (expired, alive): (Vec<_>, Vec<_>) = active.operations.into_iter().partition(|op| op.deadline_ms <= now_ms);
+            let (expired, alive): (Vec<_>, Vec<_>) =
+                active.operations.into_iter().partition(|op| op.deadline_ms <= now_ms);
             for operation in expired {
                 self.reply(operation.reply, Err(ServiceError::NoQuorum { reached, needed }));
             }
@@ -400,9 +410,7 @@ impl Replica {
     pub(super) fn on_forward_answer(&mut self, forward: u64, result: ForwardResult) {
         let Some(forwarded) = self.forwards.remove(&forward) else { return };
         (forwarded.reply)(match result {
-            ForwardResult::Written { version, stamp, effect } => {
-                Ok(Written { version, stamp, effect })
-            }
+            ForwardResult::Written { version, stamp, effect } => Ok(Written { version, stamp, effect }),
             ForwardResult::Rejected(rejection) => Err(ServiceError::Rejected(rejection)),
             ForwardResult::NotApplied => {
                 Err(ServiceError::NoQuorum { reached: 0, needed: write_quorum_size(&self.configuration) })

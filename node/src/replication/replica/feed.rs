@@ -120,7 +120,8 @@ impl Replica {
             peer.pull.request = Some((request, now_ms));
         }
         let (feed, after) = self.cursor(source);
-        let message = Message::FeedRequest { request, feed, after, entries_max: ENTRIES_MAX, bytes_max: BYTES_MAX, bodies };
+        let message =
+            Message::FeedRequest { request, feed, after, entries_max: ENTRIES_MAX, bytes_max: BYTES_MAX, bodies };
         self.send(source, message);
     }
 
@@ -149,7 +150,9 @@ impl Replica {
         };
         let nodes: Vec<NodeId> = self.peers.iter().filter(|(_, p)| ready(&p.serve)).map(|(node, _)| *node).collect();
         for node in nodes {
-            let Some((request, _)) = self.peers.get_mut(&node).and_then(|peer| peer.serve.pending.take()) else { continue };
+            let Some((request, _)) = self.peers.get_mut(&node).and_then(|peer| peer.serve.pending.take()) else {
+                continue;
+            };
             self.serve(node, &request);
         }
     }
@@ -234,7 +237,13 @@ impl Replica {
         None
     }
 
-    fn learn_from_feed(&mut self, from: NodeId, key: &Key, ballot: Ballot, revision: Option<&std::sync::Arc<coequal_protocol::Revision>>) {
+    fn learn_from_feed(
+        &mut self,
+        from: NodeId,
+        key: &Key,
+        ballot: Ballot,
+        revision: Option<&std::sync::Arc<coequal_protocol::Revision>>,
+    ) {
         self.slots.forget_recent_below(key, ballot);
         self.learn(key, ballot, revision, Some(from));
     }
@@ -304,7 +313,12 @@ impl Replica {
             let after = confirmed.filter(|(known, _)| *known == feed).map_or(0, |(_, sequence)| sequence);
             if after >= self.store.feed_head() { 0 } else { self.store.feed_count_after(after).unwrap_or(0) }
         };
-        self.configuration.members().into_iter().filter(|node| *node != self.me).map(|node| (node, depth(node))).collect()
+        self.configuration
+            .members()
+            .into_iter()
+            .filter(|node| *node != self.me)
+            .map(|node| (node, depth(node)))
+            .collect()
     }
 
     fn noted(&self, node: NodeId) -> Option<(FeedId, u64)> {

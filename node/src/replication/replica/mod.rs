@@ -29,7 +29,6 @@ enum Gated {
     Local(Message),
 }
 
-
 /// What a replica knows of another node of its database.
 #[derive(Default)]
 struct Peer {
@@ -299,7 +298,7 @@ impl Replica {
 
     /// Records a change; a storage failure ends the replica (fail-stop).
     fn append(&mut self, record: LogRecord) -> Option<Lsn> {
-        match self.store.append(record) {
+        match self.store.append(&record) {
             Ok(lsn) => Some(lsn),
             Err(error) => {
                 self.on_storage_error(&error);
@@ -375,7 +374,8 @@ impl Replica {
             configuration: self.configuration.clone(),
             progress: self.progress(),
             message: self.fault.clone().or_else(|| {
-                self.disk_full.then(|| "the disk is full: writes through this node are refused until space is free".to_owned())
+                self.disk_full
+                    .then(|| "the disk is full: writes through this node are refused until space is free".to_owned())
             }),
             backlog: self.backlog(),
             writes_in_flight: self.slots.len() as u64,

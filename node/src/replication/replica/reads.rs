@@ -111,8 +111,12 @@ impl Replica {
     pub(super) fn run_due_queries(&mut self) {
         let now_ms = self.now.monotonic_ms;
         let needed = coequal_protocol::quorum::write_quorum_size(&self.configuration);
-        let due: Vec<u64> =
-            self.queries.iter().filter(|(_, f)| f.deadline_ms.min(f.resend_at_ms) <= now_ms).map(|(id, _)| *id).collect();
+        let due: Vec<u64> = self
+            .queries
+            .iter()
+            .filter(|(_, f)| f.deadline_ms.min(f.resend_at_ms) <= now_ms)
+            .map(|(id, _)| *id)
+            .collect();
         for id in due {
             let Some(flight) = self.queries.get_mut(&id) else { continue };
             if flight.deadline_ms > now_ms {
