@@ -1,0 +1,184 @@
+//! How redb's pages reach a file: plainly, or with a checksum for each page.
+//!
+//! redb trusts the pages that it reads: a flipped bit in one makes it panic or answer wrongly. So `documents.redb`
+//! keeps a CRC32C of every page, checked at every read from the disk. Layout: groups of one page of sums and the
+//! 1024 pages they belong to. A sum of zero stands for a page never written. redb's page 0 is its header, which it
+//! overwrites in place and guards with checksums of its own; it has no sum here.
+//!
+//! After a power cut this is safe because `documents.redb` is committed in two phases: pages and sums are durable
+//! before the header names them, and no page that is not named is read before it is written again. The log is
+//! committed in one phase, where redb itself must find pages that did not arrive; it therefore is plain, and checked
+//! as a whole when it is opened. A sector of sums is assumed to be written whole or not at all.
+
+use super::disk::DiskFile;
+use super::error::StorageError;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+const PAGE: u64 = 4096;
+const PAGE_BYTES: usize = 4096;
+const GROUP_PAGES: u64 = 1024;
+const SUM_BYTES: u64 = 4;
+
+/// What happened to a file, as far as redb does not tell.
+#[derive(Debug, Default)]
+pub(super) struct Health(Mutex<Faults>);
+
+#[derive(Debug, Default, Clone)]
+struct Faults {
+    first: Option<StorageError>,
+    sync_failed: bool,
+}
+
+impl Health {
+    /// The first failure. redb names it only once, and afterwards speaks of a "previous" one.
+    pub(super) fn first(&self) -> Option<StorageError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).first.clone()
+    }
+
+    /// Whether a sync failed: what was written may or may not be there, so nothing may be tried again.
+    pub(super) fn sync_failed(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).sync_failed
+    }
+
+    fn note<T>(&self, path: &PathBuf, action: &'static str, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            faults.sync_failed |= action == "syncing";
+            faults.first.get_or_insert_with(|| StorageError::io(path, action, error));
+        }
+        result
+    }
+}
+
+/// A file as redb sees it.
+#[derive(Debug)]
+pub(super) struct RedbFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    health: Arc<Health>,
+    summed: bool,
+}
+
+impl RedbFile {
+    /// Without sums of our own.
+    pub(super) fn plain(file: Arc<dyn DiskFile>, path: PathBuf, health: Arc<Health>) -> Self {
+        Self { file, path, health, summed: false }
+    }
+
+    /// With a sum for each page.
+    pub(super) fn summed(file: Arc<dyn DiskFile>, path: PathBuf, health: Arc<Health>) -> Self {
+        Self { file, path, health, summed: true }
+    }
+
+    fn read_summed(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if offset < PAGE && offset + out.len() as u64 <= PAGE {
+            return self.file.read(PAGE + offset, out);
+        }
+        if offset % PAGE != 0 || out.len() % PAGE_BYTES != 0 {
+            return Err(io::Error::other("a read does not keep to pages"));
+        }
+        for (number, page) in (offset / PAGE..).zip(out.chunks_mut(PAGE_BYTES)) {
+            self.file.read(place_of(number), page)?;
+            let mut stored = [0; SUM_BYTES as usize];
+            self.file.read(place_of_sum(number), &mut stored)?;
+            let fits = match u32::from_le_bytes(stored) {
+                0 => page.iter().all(|byte| *byte == 0),
+                stored => stored == sum_of(number, page),
+            };
+            if number != 0 && !fits {
+                let what = format!("the checksum of page {number} does not fit");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_summed(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if offset < PAGE && offset + data.len() as u64 <= PAGE {
+            return self.file.write(PAGE + offset, data);
+        }
+        if offset % PAGE != 0 || data.len() % PAGE_BYTES != 0 {
+            return Err(io::Error::other("a write does not keep to pages"));
+        }
+        for (number, page) in (offset / PAGE..).zip(data.chunks(PAGE_BYTES)) {
+            self.file.write(place_of(number), page)?;
+            self.file.write(place_of_sum(number), &sum_of(number, page).to_le_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn set_len_summed(&self, len: u64) -> io::Result<()> {
+        let pages = len.div_ceil(PAGE);
+        let before = logical_pages(self.file.len()?);
+        self.file.set_len((pages + pages.div_ceil(GROUP_PAGES)) * PAGE)?;
+        // Sums of pages that were cut off must not meet the zeros that may come in their place.
+        let end = before.min(pages.next_multiple_of(GROUP_PAGES));
+        if let Some(stale) = end.checked_sub(pages).filter(|stale| *stale > 0) {
+            let zeros = vec![0; usize::try_from(stale * SUM_BYTES).unwrap_or(0)];
+            self.file.write(place_of_sum(pages), &zeros)?;
+        }
+        Ok(())
+    }
+}
+
+fn place_of(page: u64) -> u64 {
+    (page + page / GROUP_PAGES + 1) * PAGE
+}
+
+fn place_of_sum(page: u64) -> u64 {
+    page / GROUP_PAGES * (GROUP_PAGES + 1) * PAGE + page % GROUP_PAGES * SUM_BYTES
+}
+
+fn logical_pages(physical_len: u64) -> u64 {
+    let pages = physical_len / PAGE;
+    pages - pages.div_ceil(GROUP_PAGES + 1)
+}
+
+/// Takes the page's number in, so that a page in a wrong place is found too.
+fn sum_of(number: u64, page: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&number.to_le_bytes()), page).max(1)
+}
+
+impl redb::StorageBackend for RedbFile {
+    fn len(&self) -> io::Result<u64> {
+        let len = self.health.note(&self.path, "measuring", self.file.len())?;
+        Ok(if self.summed { logical_pages(len) * PAGE } else { len })
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let result = if self.summed { self.read_summed(offset, out) } else { self.file.read(offset, out) };
+        self.health.note(&self.path, "reading", result)
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let result = if self.summed { self.write_summed(offset, data) } else { self.file.write(offset, data) };
+        self.health.note(&self.path, "writing", result)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let result = if self.summed { self.set_len_summed(len) } else { self.file.set_len(len) };
+        self.health.note(&self.path, "growing", result)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.health.note(&self.path, "syncing", self.file.sync())
+    }
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_and_every_sum_has_a_place_of_its_own() {
+        let mut taken = std::collections::BTreeSet::new();
+        for page in 0..3 * GROUP_PAGES {
+            assert!(taken.insert(place_of(page)), "{page}");
+            assert_eq!(place_of_sum(page) / PAGE % (GROUP_PAGES + 1), 0);
+            assert!(!taken.contains(&(place_of_sum(page) / PAGE * PAGE)));
+            let physical = place_of(page) + PAGE;
+            assert_eq!(logical_pages(physical), page + 1);
+        }
+    }
+}
