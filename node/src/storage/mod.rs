@@ -16,6 +16,7 @@ mod documents;
 mod error;
 mod feed_counts;
 mod log;
+mod log_mark;
 mod memory_disk;
 mod migrations;
 mod overlay;
@@ -25,6 +26,15 @@ mod state;
 mod store;
 mod tables;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+mod crash_test;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+mod damage_test;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+mod disk_full_test;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 mod store_test;

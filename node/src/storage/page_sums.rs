@@ -1,4 +1,4 @@
-//! How redb's pages reach a file: plainly, or with a checksum for each page.
+//! How redb's pages reach a file: plainly behind one page of ours, or with a checksum for each page.
 //!
 //! redb trusts the pages that it reads: a flipped bit in one makes it panic or answer wrongly. So `documents.redb`
 //! keeps a CRC32C of every page, checked at every read from the disk. Layout: groups of one page of sums and the
@@ -13,7 +13,7 @@
 use super::disk::DiskFile;
 use super::error::StorageError;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const PAGE: u64 = 4096;
@@ -42,7 +42,7 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).sync_failed
     }
 
-    fn note<T>(&self, path: &PathBuf, action: &'static str, result: io::Result<T>) -> io::Result<T> {
+    fn note<T>(&self, path: &Path, action: &'static str, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             faults.sync_failed |= action == "syncing";
@@ -62,7 +62,7 @@ pub(super) struct RedbFile {
 }
 
 impl RedbFile {
-    /// Without sums of our own.
+    /// Without sums, behind one page for a mark ([`super::log_mark`]).
     pub(super) fn plain(file: Arc<dyn DiskFile>, path: PathBuf, health: Arc<Health>) -> Self {
         Self { file, path, health, summed: false }
     }
@@ -76,7 +76,7 @@ impl RedbFile {
         if offset < PAGE && offset + out.len() as u64 <= PAGE {
             return self.file.read(PAGE + offset, out);
         }
-        if offset % PAGE != 0 || out.len() % PAGE_BYTES != 0 {
+        if !offset.is_multiple_of(PAGE) || !out.len().is_multiple_of(PAGE_BYTES) {
             return Err(io::Error::other("a read does not keep to pages"));
         }
         for (number, page) in (offset / PAGE..).zip(out.chunks_mut(PAGE_BYTES)) {
@@ -99,7 +99,7 @@ impl RedbFile {
         if offset < PAGE && offset + data.len() as u64 <= PAGE {
             return self.file.write(PAGE + offset, data);
         }
-        if offset % PAGE != 0 || data.len() % PAGE_BYTES != 0 {
+        if !offset.is_multiple_of(PAGE) || !data.len().is_multiple_of(PAGE_BYTES) {
             return Err(io::Error::other("a write does not keep to pages"));
         }
         for (number, page) in (offset / PAGE..).zip(data.chunks(PAGE_BYTES)) {
@@ -144,18 +144,18 @@ fn sum_of(number: u64, page: &[u8]) -> u32 {
 impl redb::StorageBackend for RedbFile {
     fn len(&self) -> io::Result<u64> {
         let len = self.health.note(&self.path, "measuring", self.file.len())?;
-        Ok(if self.summed { logical_pages(len) * PAGE } else { len })
+        Ok(if self.summed { logical_pages(len) * PAGE } else { len.saturating_sub(PAGE) })
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let result = if self.summed { self.read_summed(offset, out) } else { self.file.read(offset, out) };
+        let result = if self.summed { self.read_summed(offset, out) } else { self.file.read(PAGE + offset, out) };
         self.health.note(&self.path, "reading", result)
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let result = if self.summed { self.write_summed(offset, data) } else { self.file.write(offset, data) };
+        let result = if self.summed { self.write_summed(offset, data) } else { self.file.write(PAGE + offset, data) };
         self.health.note(&self.path, "writing", result)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let result = if self.summed { self.set_len_summed(len) } else { self.file.set_len(len) };
+        let result = if self.summed { self.set_len_summed(len) } else { self.file.set_len(PAGE + len) };
         self.health.note(&self.path, "growing", result)
     }
     fn sync_data(&self) -> io::Result<()> {
