@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PAGE: u64 = 4096;
 const PAGE_BYTES: usize = 4096;
 const GROUP_PAGES: u64 = 1024;
-const SUM_BYTES: u64 = 4;
+const SUM_BYTES: usize = 4;
 
 /// What happened to a file, as far as redb does not tell.
 #[derive(Debug, Default)]
@@ -79,18 +79,22 @@ impl RedbFile {
         if !offset.is_multiple_of(PAGE) || !out.len().is_multiple_of(PAGE_BYTES) {
             return Err(io::Error::other("a read does not keep to pages"));
         }
-        for (number, page) in (offset / PAGE..).zip(out.chunks_mut(PAGE_BYTES)) {
-            self.file.read(place_of(number), page)?;
-            let mut stored = [0; SUM_BYTES as usize];
-            self.file.read(place_of_sum(number), &mut stored)?;
-            let fits = match u32::from_le_bytes(stored) {
-                0 => page.iter().all(|byte| *byte == 0),
-                stored => stored == sum_of(number, page),
-            };
-            if number != 0 && !fits {
-                let what = format!("the checksum of page {number} does not fit");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        let mut rest = out;
+        let mut first = offset / PAGE;
+        while !rest.is_empty() {
+            let pages = run_pages(first, rest.len());
+            let (run, behind) = rest.split_at_mut(pages * PAGE_BYTES);
+            self.file.read(place_of(first), run)?;
+            let mut sums = vec![0; pages * SUM_BYTES];
+            self.file.read(place_of_sum(first), &mut sums)?;
+            for ((number, page), sum) in (first..).zip(run.chunks(PAGE_BYTES)).zip(sums.as_chunks::<SUM_BYTES>().0) {
+                if number != 0 && !fits(number, page, *sum) {
+                    let what = format!("the checksum of page {number} does not fit");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
             }
+            first += pages as u64;
+            rest = behind;
         }
         Ok(())
     }
@@ -102,9 +106,17 @@ impl RedbFile {
         if !offset.is_multiple_of(PAGE) || !data.len().is_multiple_of(PAGE_BYTES) {
             return Err(io::Error::other("a write does not keep to pages"));
         }
-        for (number, page) in (offset / PAGE..).zip(data.chunks(PAGE_BYTES)) {
-            self.file.write(place_of(number), page)?;
-            self.file.write(place_of_sum(number), &sum_of(number, page).to_le_bytes())?;
+        let mut rest = data;
+        let mut first = offset / PAGE;
+        while !rest.is_empty() {
+            let pages = run_pages(first, rest.len());
+            let (run, behind) = rest.split_at(pages * PAGE_BYTES);
+            let numbered = (first..).zip(run.chunks(PAGE_BYTES));
+            let sums: Vec<u8> = numbered.flat_map(|(number, page)| sum_of(number, page).to_le_bytes()).collect();
+            self.file.write(place_of(first), run)?;
+            self.file.write(place_of_sum(first), &sums)?;
+            first += pages as u64;
+            rest = behind;
         }
         Ok(())
     }
@@ -116,7 +128,7 @@ impl RedbFile {
         // Sums of pages that were cut off must not meet the zeros that may come in their place.
         let end = before.min(pages.next_multiple_of(GROUP_PAGES));
         if let Some(stale) = end.checked_sub(pages).filter(|stale| *stale > 0) {
-            let zeros = vec![0; usize::try_from(stale * SUM_BYTES).unwrap_or(0)];
+            let zeros = vec![0; usize::try_from(stale).unwrap_or(0) * SUM_BYTES];
             self.file.write(place_of_sum(pages), &zeros)?;
         }
         Ok(())
@@ -128,7 +140,20 @@ fn place_of(page: u64) -> u64 {
 }
 
 fn place_of_sum(page: u64) -> u64 {
-    page / GROUP_PAGES * (GROUP_PAGES + 1) * PAGE + page % GROUP_PAGES * SUM_BYTES
+    page / GROUP_PAGES * (GROUP_PAGES + 1) * PAGE + page % GROUP_PAGES * SUM_BYTES as u64
+}
+
+/// Of the pages from `first` on, those that stand together: up to the end of their group.
+fn run_pages(first: u64, bytes: usize) -> usize {
+    let left = GROUP_PAGES - first % GROUP_PAGES;
+    usize::try_from(left).unwrap_or(usize::MAX).min(bytes / PAGE_BYTES)
+}
+
+fn fits(number: u64, page: &[u8], stored: [u8; SUM_BYTES]) -> bool {
+    match u32::from_le_bytes(stored) {
+        0 => page.iter().all(|byte| *byte == 0),
+        stored => stored == sum_of(number, page),
+    }
 }
 
 fn logical_pages(physical_len: u64) -> u64 {
@@ -167,8 +192,33 @@ impl redb::StorageBackend for RedbFile {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::disk::Disk as _;
+    use super::super::memory_disk::MemoryDisk;
     use super::*;
+    use redb::StorageBackend as _;
+
+    #[test]
+    fn reads_and_writes_across_groups_keep_their_sums_also_after_shrinking_and_growing() {
+        let disk = MemoryDisk::default();
+        let file = disk.open("file", true).unwrap();
+        let summed = RedbFile::summed(file, PathBuf::from("file"), Arc::default());
+        let pages = 2 * GROUP_PAGES as usize + 10;
+        let data: Vec<u8> = (0..pages * PAGE_BYTES).map(|at| (at / 1000) as u8).collect();
+        summed.set_len(data.len() as u64).unwrap();
+        summed.write(PAGE, &data[PAGE_BYTES..]).unwrap();
+        let mut read = vec![0; data.len()];
+        summed.read(PAGE, &mut read[PAGE_BYTES..]).unwrap();
+        assert!(read[PAGE_BYTES..] == data[PAGE_BYTES..]);
+        for shorter in [1500, 1024, 1000, 2] {
+            summed.set_len(shorter * PAGE).unwrap();
+            summed.set_len(data.len() as u64).unwrap();
+            assert_eq!(summed.len().unwrap(), data.len() as u64);
+            summed.read(PAGE, &mut read[PAGE_BYTES..]).unwrap();
+            assert!(read[shorter as usize * PAGE_BYTES..].iter().all(|byte| *byte == 0));
+        }
+    }
 
     #[test]
     fn every_page_and_every_sum_has_a_place_of_its_own() {

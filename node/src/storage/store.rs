@@ -6,6 +6,7 @@
 //! Locks are taken in this order and never the other way round: memory (`live`), then the documents file. The log has a
 //! lock of its own, under which nothing else is taken.
 
+use super::codec::is_storable;
 use super::disk::{Directory, Disk, sync_directory};
 use super::documents::{self, Documents, Head};
 use super::error::StorageError;
@@ -181,6 +182,9 @@ impl Store {
     /// On an error nothing has changed.
     pub fn append(&self, record: LogRecord) -> Result<Lsn, StorageError> {
         self.check()?;
+        if !is_storable(&record) {
+            return Err(StorageError::Misused("a revision remembers too many writes".to_owned()));
+        }
         let stored = match &record {
             LogRecord::Register { key, .. } if self.live().entry(key).is_none() => self.stored(key)?,
             _ => None,
