@@ -111,6 +111,17 @@ impl RecordsWriter {
     }
 }
 
+/// Whether what would be written could be read again: revisions come from other nodes, too.
+pub(super) fn is_storable(record: &LogRecord) -> bool {
+    match record {
+        LogRecord::Register { change: Change::Accept { revision, .. }, .. }
+        | LogRecord::Register { change: Change::Chosen { revision: Some(revision), .. }, .. } => {
+            revision.history.len() <= HISTORY_MAX
+        }
+        _ => true,
+    }
+}
+
 /// Decodes the records of one log row and hands each on.
 pub(super) fn decode_records<E: From<CodecError>>(
     bytes: &[u8],

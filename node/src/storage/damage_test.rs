@@ -1,1 +1,190 @@
+//! Files that are not what was written: flipped bits, cut ends, files of other stores and other times.
 
+use super::memory_disk::MemoryDisk;
+use super::store_test::{Model, SETTINGS, checkpoint, choose, commit, identity, key, memory_store, reopen};
+use super::{StorageError, Store, documents, log};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+const PAGE: usize = 4096;
+
+/// A store with 400 documents: most behind a checkpoint, some only in the log. Closed in order, or by a power cut.
+fn filled(power_cut: bool) -> (MemoryDisk, Model) {
+    let (disk, store) = memory_store();
+    let mut model = Model::default();
+    for time in 1..=400 {
+        let len = if time % 40 == 0 { 9000 } else { time as usize };
+        model.append(&store, choose(&store, &key(time as usize), time, Some(len)));
+        if time % 10 == 0 {
+            commit(&store);
+        }
+        if time == 200 || time == 350 {
+            checkpoint(&store);
+        }
+    }
+    let cut = disk.after_power_cut(|_| true);
+    drop(store);
+    (if power_cut { cut } else { disk }, model)
+}
+
+fn copy(disk: &MemoryDisk) -> MemoryDisk {
+    let next = MemoryDisk::default();
+    for file in [documents::FILE, log::FILE] {
+        next.put(file, disk.bytes(file));
+    }
+    next
+}
+
+#[derive(Debug, Default)]
+struct Outcomes {
+    right: usize,
+    refused: usize,
+    other_errors: Vec<String>,
+    panicked: Vec<String>,
+    wrong: Vec<String>,
+}
+
+impl Outcomes {
+    /// Opens a store and asks it everything.
+    fn try_out(&mut self, disk: &MemoryDisk, model: &Model, what: String) {
+        let opened = catch_unwind(AssertUnwindSafe(|| Store::open_with(Arc::new(disk.clone()), &SETTINGS)));
+        let store = match opened {
+            Err(_) => return self.panicked.push(what),
+            Ok(Err(StorageError::Damaged { .. })) => return self.refused += 1,
+            Ok(Err(error)) => return self.other_errors.push(format!("{what}: {error}")),
+            Ok(Ok(store)) => store,
+        };
+        match catch_unwind(AssertUnwindSafe(|| model.differs(&store))) {
+            Err(_) => self.panicked.push(what),
+            Ok(Err(StorageError::Damaged { .. })) => self.refused += 1,
+            Ok(Err(error)) => self.other_errors.push(format!("{what}: {error}")),
+            Ok(Ok(true)) => self.wrong.push(what),
+            Ok(Ok(false)) => self.right += 1,
+        }
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(store)));
+    }
+}
+
+/// Flips bits of every page of a file: in its first bytes, where redb keeps its structure, and elsewhere.
+fn flip(file: &str, power_cut: bool) -> Outcomes {
+    let (disk, model) = filled(power_cut);
+    let bytes = disk.bytes(file);
+    let mut outcomes = Outcomes::default();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    for page in 0..bytes.len() / PAGE {
+        let header_bytes = if page < 2 { 64 } else { 2 };
+        for sample in 0..header_bytes + 2 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let offset = if sample < header_bytes {
+                (random >> 33) as usize % if page < 2 { 320 } else { 16 }
+            } else {
+                (random >> 33) as usize % PAGE
+            };
+            let at = page * PAGE + offset;
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << ((random >> 20) % 8);
+            let next = copy(&disk);
+            next.put(file, flipped);
+            outcomes.try_out(&next, &model, format!("{file} page {page} byte {offset}"));
+        }
+    }
+    outcomes
+}
+
+fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = run();
+    std::panic::set_hook(hook);
+    result
+}
+
+#[test]
+fn a_flipped_bit_is_found_or_harmless_in_every_page_of_the_documents_file() {
+    for power_cut in [false, true] {
+        let outcomes = quietly(|| flip(documents::FILE, power_cut));
+        println!("documents, power cut {power_cut}: {outcomes:?}");
+        assert!(outcomes.panicked.is_empty() && outcomes.wrong.is_empty(), "{outcomes:?}");
+        assert!(outcomes.refused > 50);
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_found_or_harmless_in_every_page_of_the_log() {
+    for power_cut in [false, true] {
+        let outcomes = quietly(|| flip(log::FILE, power_cut));
+        println!("log, power cut {power_cut}: {outcomes:?}");
+        assert!(outcomes.panicked.is_empty() && outcomes.wrong.is_empty(), "{outcomes:?}");
+        assert!(outcomes.refused > 10);
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_is_refused() {
+    let (disk, model) = filled(false);
+    for file in [documents::FILE, log::FILE] {
+        let bytes = disk.bytes(file);
+        let mut outcomes = Outcomes::default();
+        let whole_pages = (0..bytes.len() / PAGE).map(|page| page * PAGE);
+        quietly(|| {
+            for len in whole_pages.chain([1, 100, 5000, bytes.len() - 1]) {
+                let next = copy(&disk);
+                next.put(file, bytes[..len].to_vec());
+                outcomes.try_out(&next, &model, format!("{file} cut to {len}"));
+            }
+        });
+        println!("{outcomes:?}");
+        assert!(outcomes.panicked.is_empty() && outcomes.wrong.is_empty(), "{outcomes:?}");
+        assert_eq!(outcomes.right, 0, "{file}");
+    }
+}
+
+#[test]
+fn files_of_another_store_or_of_another_time_are_refused() {
+    let (disk, _) = filled(false);
+    let (other, _) = filled(false);
+    let mixed = copy(&disk);
+    mixed.put(log::FILE, other.bytes(log::FILE));
+    let error = Store::open_with(Arc::new(mixed), &SETTINGS).unwrap_err();
+    assert!(error.to_string().contains("another store"), "{error}");
+
+    let store = reopen(&disk);
+    let old = copy(&disk.after_power_cut(|_| true));
+    for time in 401..600 {
+        store.append(choose(&store, &key(3), time, Some(10))).unwrap();
+        commit(&store);
+    }
+    checkpoint(&store);
+    for time in 600..800 {
+        store.append(choose(&store, &key(3), time, Some(10))).unwrap();
+        commit(&store);
+    }
+    drop(store);
+    for file in [documents::FILE, log::FILE] {
+        let mixed = copy(&disk);
+        mixed.put(file, old.bytes(file));
+        let error = Store::open_with(Arc::new(mixed), &SETTINGS).unwrap_err();
+        assert!(error.to_string().contains("not of one time"), "{error}");
+    }
+    assert!(Store::open_with(Arc::new(copy(&disk)), &SETTINGS).is_ok());
+}
+
+#[test]
+fn an_empty_or_missing_file_is_not_taken_for_a_new_one() {
+    let (disk, _) = filled(false);
+    for file in [documents::FILE, log::FILE] {
+        let emptied = copy(&disk);
+        emptied.put(file, Vec::new());
+        let error = Store::open_with(Arc::new(emptied), &SETTINGS).unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+        let zeros = copy(&disk);
+        zeros.put(file, vec![0; disk.bytes(file).len()]);
+        let error = Store::open_with(Arc::new(zeros), &SETTINGS).unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+    }
+    let alone = MemoryDisk::default();
+    alone.put(documents::FILE, disk.bytes(documents::FILE));
+    let error = Store::open_with(Arc::new(alone), &SETTINGS).unwrap_err();
+    assert!(matches!(error, StorageError::Missing { .. }), "{error}");
+    assert!(Store::create_with(Arc::new(copy(&disk)), &identity(), &SETTINGS).is_err());
+}

@@ -36,6 +36,9 @@ struct Opened {
     health: Arc<Health>,
 }
 
+/// A key and its value.
+type Row = (Vec<u8>, Vec<u8>);
+
 /// What the file says of itself.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -396,7 +399,7 @@ impl Reading<'_> {
     fn rows(
         &self,
         table: redb::TableDefinition<'static, &'static [u8], &'static [u8]>,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+    ) -> Result<Vec<Row>, StorageError> {
         let read = || -> Result<_, redb::Error> {
             let table = self.transaction.open_table(table)?;
             let mut rows = Vec::new();

@@ -3,6 +3,7 @@
 use super::codec::{CodecError, decode_records, unseal};
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
+use super::log_mark;
 use super::page_sums::{Health, RedbFile};
 use super::store::{Batch, Lsn};
 use super::tables::{LOG, LOG_STATE};
@@ -24,6 +25,8 @@ const LOCKED_MAX: Duration = Duration::from_secs(2);
 
 const STORE: &[u8] = b"store";
 const REMOVED: &[u8] = b"removed";
+
+type OpenFile = (Database, Arc<dyn DiskFile>, Arc<Health>);
 
 /// The open file.
 #[derive(Debug)]
@@ -128,7 +131,8 @@ impl Log {
             Ok(removed) => {
                 opened.removed = removed;
                 opened.last = batch.last;
-                Ok(())
+                let marked = log_mark::write(&*opened.file, batch.last);
+                marked.map_err(|error| StorageError::io(&self.path, "writing", &error))
             }
             Err(error) => {
                 let error = match opened.health.first() {
@@ -197,7 +201,16 @@ impl Opened {
         if first.is_some_and(|first| first != removed + 1) {
             return Err(StorageError::damaged(path, format!("row {} is missing", removed + 1)));
         }
-        Ok(Self { database, file, health, removed, last: last.unwrap_or(removed) })
+        let last = last.unwrap_or(removed);
+        let mark = log_mark::read(&*file).map_err(|error| StorageError::io(path, "opening", &error))?;
+        match mark {
+            Some(durable) if durable <= last => Ok(Self { database, file, health, removed, last }),
+            Some(durable) => {
+                let what = format!("it ends at row {last}, and row {durable} was durable");
+                Err(StorageError::damaged(path, what))
+            }
+            None => Err(StorageError::damaged(path, "it does not say which row was durable last")),
+        }
     }
 
     fn row(&self, lsn: Lsn) -> Result<Option<Vec<u8>>, redb::Error> {
@@ -238,13 +251,12 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
-fn open_database(
-    disk: &Arc<dyn Disk>,
-    create: bool,
-) -> Result<(Database, Arc<dyn DiskFile>, Arc<Health>), StorageError> {
+fn open_database(disk: &Arc<dyn Disk>, create: bool) -> Result<OpenFile, StorageError> {
     let path = disk.path().join(FILE);
     let file = open_patiently(disk, FILE, create)?;
-    if !create && file.is_empty().is_ok_and(|empty| empty) {
+    if create {
+        log_mark::write(&*file, 0).map_err(|error| StorageError::io(&path, "creating", &error))?;
+    } else if file.len().is_ok_and(|len| len <= 4096) {
         return Err(StorageError::damaged(&path, "it is empty"));
     }
     let health = Arc::new(Health::default());

@@ -16,6 +16,7 @@ mod documents;
 mod error;
 mod feed_counts;
 mod log;
+mod log_mark;
 mod memory_disk;
 mod migrations;
 mod overlay;

@@ -86,7 +86,9 @@ impl Overlay {
         self.bytes = (self.bytes + weight(key, &entry.register)).saturating_sub(bytes_before);
         if before.feed_sequence != after.feed_sequence {
             self.feed.remove(&before.feed_sequence);
-            self.feed.insert(after.feed_sequence, key.clone());
+            if after.feed_sequence > 0 {
+                self.feed.insert(after.feed_sequence, key.clone());
+            }
         }
         (before, after)
     }

@@ -1,4 +1,4 @@
-//! How redb's pages reach a file: plainly, or with a checksum for each page.
+//! How redb's pages reach a file: plainly behind one page of ours, or with a checksum for each page.
 //!
 //! redb trusts the pages that it reads: a flipped bit in one makes it panic or answer wrongly. So `documents.redb`
 //! keeps a CRC32C of every page, checked at every read from the disk. Layout: groups of one page of sums and the
@@ -13,13 +13,13 @@
 use super::disk::DiskFile;
 use super::error::StorageError;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const PAGE: u64 = 4096;
 const PAGE_BYTES: usize = 4096;
 const GROUP_PAGES: u64 = 1024;
-const SUM_BYTES: u64 = 4;
+const SUM_BYTES: usize = 4;
 
 /// What happened to a file, as far as redb does not tell.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).sync_failed
     }
 
-    fn note<T>(&self, path: &PathBuf, action: &'static str, result: io::Result<T>) -> io::Result<T> {
+    fn note<T>(&self, path: &Path, action: &'static str, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             faults.sync_failed |= action == "syncing";
@@ -62,7 +62,7 @@ pub(super) struct RedbFile {
 }
 
 impl RedbFile {
-    /// Without sums of our own.
+    /// Without sums, behind one page for a mark ([`super::log_mark`]).
     pub(super) fn plain(file: Arc<dyn DiskFile>, path: PathBuf, health: Arc<Health>) -> Self {
         Self { file, path, health, summed: false }
     }
@@ -76,21 +76,25 @@ impl RedbFile {
         if offset < PAGE && offset + out.len() as u64 <= PAGE {
             return self.file.read(PAGE + offset, out);
         }
-        if offset % PAGE != 0 || out.len() % PAGE_BYTES != 0 {
+        if !offset.is_multiple_of(PAGE) || !out.len().is_multiple_of(PAGE_BYTES) {
             return Err(io::Error::other("a read does not keep to pages"));
         }
-        for (number, page) in (offset / PAGE..).zip(out.chunks_mut(PAGE_BYTES)) {
-            self.file.read(place_of(number), page)?;
-            let mut stored = [0; SUM_BYTES as usize];
-            self.file.read(place_of_sum(number), &mut stored)?;
-            let fits = match u32::from_le_bytes(stored) {
-                0 => page.iter().all(|byte| *byte == 0),
-                stored => stored == sum_of(number, page),
-            };
-            if number != 0 && !fits {
-                let what = format!("the checksum of page {number} does not fit");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        let mut rest = out;
+        let mut first = offset / PAGE;
+        while !rest.is_empty() {
+            let pages = run_pages(first, rest.len());
+            let (run, behind) = rest.split_at_mut(pages * PAGE_BYTES);
+            self.file.read(place_of(first), run)?;
+            let mut sums = vec![0; pages * SUM_BYTES];
+            self.file.read(place_of_sum(first), &mut sums)?;
+            for ((number, page), sum) in (first..).zip(run.chunks(PAGE_BYTES)).zip(sums.as_chunks::<SUM_BYTES>().0) {
+                if number != 0 && !fits(number, page, *sum) {
+                    let what = format!("the checksum of page {number} does not fit");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
             }
+            first += pages as u64;
+            rest = behind;
         }
         Ok(())
     }
@@ -99,12 +103,20 @@ impl RedbFile {
         if offset < PAGE && offset + data.len() as u64 <= PAGE {
             return self.file.write(PAGE + offset, data);
         }
-        if offset % PAGE != 0 || data.len() % PAGE_BYTES != 0 {
+        if !offset.is_multiple_of(PAGE) || !data.len().is_multiple_of(PAGE_BYTES) {
             return Err(io::Error::other("a write does not keep to pages"));
         }
-        for (number, page) in (offset / PAGE..).zip(data.chunks(PAGE_BYTES)) {
-            self.file.write(place_of(number), page)?;
-            self.file.write(place_of_sum(number), &sum_of(number, page).to_le_bytes())?;
+        let mut rest = data;
+        let mut first = offset / PAGE;
+        while !rest.is_empty() {
+            let pages = run_pages(first, rest.len());
+            let (run, behind) = rest.split_at(pages * PAGE_BYTES);
+            let numbered = (first..).zip(run.chunks(PAGE_BYTES));
+            let sums: Vec<u8> = numbered.flat_map(|(number, page)| sum_of(number, page).to_le_bytes()).collect();
+            self.file.write(place_of(first), run)?;
+            self.file.write(place_of_sum(first), &sums)?;
+            first += pages as u64;
+            rest = behind;
         }
         Ok(())
     }
@@ -116,7 +128,7 @@ impl RedbFile {
         // Sums of pages that were cut off must not meet the zeros that may come in their place.
         let end = before.min(pages.next_multiple_of(GROUP_PAGES));
         if let Some(stale) = end.checked_sub(pages).filter(|stale| *stale > 0) {
-            let zeros = vec![0; usize::try_from(stale * SUM_BYTES).unwrap_or(0)];
+            let zeros = vec![0; usize::try_from(stale).unwrap_or(0) * SUM_BYTES];
             self.file.write(place_of_sum(pages), &zeros)?;
         }
         Ok(())
@@ -128,7 +140,20 @@ fn place_of(page: u64) -> u64 {
 }
 
 fn place_of_sum(page: u64) -> u64 {
-    page / GROUP_PAGES * (GROUP_PAGES + 1) * PAGE + page % GROUP_PAGES * SUM_BYTES
+    page / GROUP_PAGES * (GROUP_PAGES + 1) * PAGE + page % GROUP_PAGES * SUM_BYTES as u64
+}
+
+/// Of the pages from `first` on, those that stand together: up to the end of their group.
+fn run_pages(first: u64, bytes: usize) -> usize {
+    let left = GROUP_PAGES - first % GROUP_PAGES;
+    usize::try_from(left).unwrap_or(usize::MAX).min(bytes / PAGE_BYTES)
+}
+
+fn fits(number: u64, page: &[u8], stored: [u8; SUM_BYTES]) -> bool {
+    match u32::from_le_bytes(stored) {
+        0 => page.iter().all(|byte| *byte == 0),
+        stored => stored == sum_of(number, page),
+    }
 }
 
 fn logical_pages(physical_len: u64) -> u64 {
@@ -144,18 +169,18 @@ fn sum_of(number: u64, page: &[u8]) -> u32 {
 impl redb::StorageBackend for RedbFile {
     fn len(&self) -> io::Result<u64> {
         let len = self.health.note(&self.path, "measuring", self.file.len())?;
-        Ok(if self.summed { logical_pages(len) * PAGE } else { len })
+        Ok(if self.summed { logical_pages(len) * PAGE } else { len.saturating_sub(PAGE) })
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let result = if self.summed { self.read_summed(offset, out) } else { self.file.read(offset, out) };
+        let result = if self.summed { self.read_summed(offset, out) } else { self.file.read(PAGE + offset, out) };
         self.health.note(&self.path, "reading", result)
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let result = if self.summed { self.write_summed(offset, data) } else { self.file.write(offset, data) };
+        let result = if self.summed { self.write_summed(offset, data) } else { self.file.write(PAGE + offset, data) };
         self.health.note(&self.path, "writing", result)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let result = if self.summed { self.set_len_summed(len) } else { self.file.set_len(len) };
+        let result = if self.summed { self.set_len_summed(len) } else { self.file.set_len(PAGE + len) };
         self.health.note(&self.path, "growing", result)
     }
     fn sync_data(&self) -> io::Result<()> {
@@ -167,8 +192,33 @@ impl redb::StorageBackend for RedbFile {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::disk::Disk as _;
+    use super::super::memory_disk::MemoryDisk;
     use super::*;
+    use redb::StorageBackend as _;
+
+    #[test]
+    fn reads_and_writes_across_groups_keep_their_sums_also_after_shrinking_and_growing() {
+        let disk = MemoryDisk::default();
+        let file = disk.open("file", true).unwrap();
+        let summed = RedbFile::summed(file, PathBuf::from("file"), Arc::default());
+        let pages = 2 * GROUP_PAGES as usize + 10;
+        let data: Vec<u8> = (0..pages * PAGE_BYTES).map(|at| (at / 1000) as u8).collect();
+        summed.set_len(data.len() as u64).unwrap();
+        summed.write(PAGE, &data[PAGE_BYTES..]).unwrap();
+        let mut read = vec![0; data.len()];
+        summed.read(PAGE, &mut read[PAGE_BYTES..]).unwrap();
+        assert!(read[PAGE_BYTES..] == data[PAGE_BYTES..]);
+        for shorter in [1500, 1024, 1000, 2] {
+            summed.set_len(shorter * PAGE).unwrap();
+            summed.set_len(data.len() as u64).unwrap();
+            assert_eq!(summed.len().unwrap(), data.len() as u64);
+            summed.read(PAGE, &mut read[PAGE_BYTES..]).unwrap();
+            assert!(read[shorter as usize * PAGE_BYTES..].iter().all(|byte| *byte == 0));
+        }
+    }
 
     #[test]
     fn every_page_and_every_sum_has_a_place_of_its_own() {

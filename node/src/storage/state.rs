@@ -103,7 +103,9 @@ impl Live {
             if before.feed_sequence > 0 {
                 self.facts.feed_counts.remove(before.feed_sequence);
             }
-            self.facts.feed_counts.add(after.feed_sequence);
+            if after.feed_sequence > 0 {
+                self.facts.feed_counts.add(after.feed_sequence);
+            }
             self.feed_head = self.feed_head.max(after.feed_sequence);
         }
         if !key.collection().starts_with('_') {

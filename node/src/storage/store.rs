@@ -6,6 +6,7 @@
 //! Locks are taken in this order and never the other way round: memory (`live`), then the documents file. The log has a
 //! lock of its own, under which nothing else is taken.
 
+use super::codec::is_storable;
 use super::disk::{Directory, Disk, sync_directory};
 use super::documents::{self, Documents, Head};
 use super::error::StorageError;
@@ -99,16 +100,16 @@ impl Store {
         if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_directory(parent).map_err(io)?;
         }
-        Self::create_on(Arc::new(Directory::new(directory)), identity, settings)
+        Self::create_with(Arc::new(Directory::new(directory)), identity, settings)
     }
 
     /// Opens the store in `directory` and replays its log.
     pub fn open(directory: &Path, settings: &StoreSettings) -> Result<Self, StorageError> {
-        Self::open_on(Arc::new(Directory::new(directory)), settings)
+        Self::open_with(Arc::new(Directory::new(directory)), settings)
     }
 
     /// Makes a new store on a disk of the caller's.
-    pub fn create_on(
+    pub fn create_with(
         disk: Arc<dyn Disk>,
         identity: &StoreIdentity,
         settings: &StoreSettings,
@@ -128,11 +129,11 @@ impl Store {
         let feed = u64::from_le_bytes(feed).max(1);
         Log::create(&disk, store)?;
         Documents::create(&disk, store, feed, identity)?;
-        Self::open_on(disk, settings)
+        Self::open_with(disk, settings)
     }
 
     /// Opens a store on a disk of the caller's.
-    pub fn open_on(disk: Arc<dyn Disk>, settings: &StoreSettings) -> Result<Self, StorageError> {
+    pub fn open_with(disk: Arc<dyn Disk>, settings: &StoreSettings) -> Result<Self, StorageError> {
         let path = disk.path().to_owned();
         let (documents, head) = Documents::open(Arc::clone(&disk), settings.cache_bytes)?;
         let Head { store, identity, feed, opens, checkpoint } = head;
@@ -179,16 +180,19 @@ impl Store {
 
     /// Applies a record in memory and adds it to the batch being gathered; answers the log row that it will be in.
     /// On an error nothing has changed.
-    pub fn append(&self, record: &LogRecord) -> Result<Lsn, StorageError> {
+    pub fn append(&self, record: LogRecord) -> Result<Lsn, StorageError> {
         self.check()?;
-        let stored = match record {
+        if !is_storable(&record) {
+            return Err(StorageError::Misused("a revision remembers too many writes".to_owned()));
+        }
+        let stored = match &record {
             LogRecord::Register { key, .. } if self.live().entry(key).is_none() => self.stored(key)?,
             _ => None,
         };
         let mut live = self.live_mut();
         let lsn = live.open_lsn;
-        live.apply(lsn, record, stored.map(Entry::stored));
-        live.record(record);
+        live.apply(lsn, &record, stored.map(Entry::stored));
+        live.record(&record);
         Ok(lsn)
     }
 

@@ -22,12 +22,12 @@ pub(super) fn identity() -> StoreIdentity {
 
 pub(super) fn memory_store() -> (MemoryDisk, Store) {
     let disk = MemoryDisk::default();
-    let store = Store::create_on(Arc::new(disk.clone()), &identity(), &SETTINGS).unwrap();
+    let store = Store::create_with(Arc::new(disk.clone()), &identity(), &SETTINGS).unwrap();
     (disk, store)
 }
 
 pub(super) fn reopen(disk: &MemoryDisk) -> Store {
-    Store::open_on(Arc::new(disk.clone()), &SETTINGS).unwrap()
+    Store::open_with(Arc::new(disk.clone()), &SETTINGS).unwrap()
 }
 
 pub(super) fn key(number: usize) -> Key {
@@ -71,7 +71,7 @@ pub(super) fn checkpoint(store: &Store) -> CheckpointReport {
 }
 
 /// Everything that was appended, and what follows from it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Model {
     pub(super) records: Vec<(Lsn, LogRecord)>,
     registers: BTreeMap<Key, Register>,
@@ -81,7 +81,7 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn append(&mut self, store: &Store, record: LogRecord) {
-        let lsn = store.append(&record).unwrap();
+        let lsn = store.append(record.clone()).unwrap();
         self.take(&record);
         self.records.push((lsn, record));
     }
@@ -144,6 +144,21 @@ impl Model {
             assert_eq!(store.meta(name), self.meta.get(name).cloned());
         }
         self.check_feed(store);
+    }
+
+    /// Whether the store answers anything else than the model, for damaged stores: it may refuse to answer.
+    pub(super) fn differs(&self, store: &Store) -> Result<bool, StorageError> {
+        let mut differs = store.durable() != self.records.last().map_or(0, |(lsn, _)| *lsn);
+        for (key, register) in &self.registers {
+            differs |= store.register(key)?.0 != *register;
+        }
+        let scanned = store.scan(None, b"", usize::MAX, usize::MAX)?;
+        differs |= scanned != self.chosen().collect::<Vec<_>>();
+        let mut feed: Vec<_> = self.registers.iter().map(|(key, r)| (r.feed_sequence, key.clone())).collect();
+        feed.sort();
+        differs |= store.feed_after(0, usize::MAX)? != feed;
+        differs |= store.feed_count_after(0)? != feed.len() as u64;
+        Ok(differs)
     }
 
     fn check_feed(&self, store: &Store) {
@@ -315,7 +330,7 @@ fn an_unfinished_creation_is_begun_again() {
     let half = MemoryDisk::default();
     half.put(super::log::FILE, disk.bytes(super::log::FILE));
     half.put(super::documents::FILE_NEW, vec![1; 9000]);
-    let store = Store::create_on(Arc::new(half.clone()), &identity(), &SETTINGS).unwrap();
+    let store = Store::create_with(Arc::new(half.clone()), &identity(), &SETTINGS).unwrap();
     assert_eq!(store.durable(), 0);
     assert!(!half.exists(super::documents::FILE_NEW).unwrap());
 }
@@ -324,7 +339,7 @@ fn an_unfinished_creation_is_begun_again() {
 fn sequences_are_not_used_twice_even_if_their_entries_were_lost() {
     let (disk, store) = memory_store();
     let lost = store.next_feed_sequence();
-    store.append(&choose(&store, &key(0), 1, Some(9))).unwrap();
+    store.append(choose(&store, &key(0), 1, Some(9))).unwrap();
     let cut = disk.after_power_cut(|_| false);
     drop(store);
     let store = reopen(&cut);
@@ -336,7 +351,7 @@ fn sequences_are_not_used_twice_even_if_their_entries_were_lost() {
 fn the_feed_is_bounded_by_documents_and_not_by_writes() {
     let (disk, store) = memory_store();
     for time in 1..=5000 {
-        store.append(&choose(&store, &key(time as usize % 10), time, Some(20))).unwrap();
+        store.append(choose(&store, &key(time as usize % 10), time, Some(20))).unwrap();
         if time % 100 == 0 {
             checkpoint(&store);
         }
@@ -352,17 +367,17 @@ fn the_feed_is_bounded_by_documents_and_not_by_writes() {
 fn a_checkpoint_waits_for_the_log_and_the_log_shrinks_after_it() {
     let (disk, store) = memory_store();
     assert_eq!(store.checkpoint().unwrap(), CheckpointReport::Nothing);
-    let lsn = store.append(&choose(&store, &key(0), 1, Some(9))).unwrap();
+    let lsn = store.append(choose(&store, &key(0), 1, Some(9))).unwrap();
     assert_eq!(store.checkpoint().unwrap(), CheckpointReport::Waiting { until: lsn });
     assert!(!store.checkpoint_due());
-    let later = store.append(&choose(&store, &key(0), 2, Some(9))).unwrap();
+    let later = store.append(choose(&store, &key(0), 2, Some(9))).unwrap();
     assert_eq!(later, lsn + 1);
     commit(&store);
     assert!(store.checkpoint_due());
     assert!(matches!(store.checkpoint().unwrap(), CheckpointReport::Written { lsn: 1, registers: 1, .. }));
     assert_eq!(store.register(&key(0)).unwrap().1, later);
     for time in 3..400 {
-        store.append(&choose(&store, &key(time as usize), time, Some(4000))).unwrap();
+        store.append(choose(&store, &key(time as usize), time, Some(4000))).unwrap();
         commit(&store);
         if store.checkpoint_due() {
             checkpoint(&store);
@@ -378,12 +393,12 @@ fn a_checkpoint_waits_for_the_log_and_the_log_shrinks_after_it() {
 #[test]
 fn batches_come_in_order_and_a_repeated_one_does_no_harm() {
     let (_, store) = memory_store();
-    store.append(&choose(&store, &key(0), 1, Some(9))).unwrap();
-    assert_eq!(store.gathered().0, false);
+    store.append(choose(&store, &key(0), 1, Some(9))).unwrap();
+    assert!(!store.gathered().0);
     let first = store.take_batch().unwrap();
     assert!(!first.is_urgent() && first.bytes() > 9);
     let accept = Change::Accept { ballot: ballot(2), revision: revision(2, None) };
-    store.append(&LogRecord::Register { key: key(0), change: accept }).unwrap();
+    store.append(LogRecord::Register { key: key(0), change: accept }).unwrap();
     let second = store.take_batch().unwrap();
     assert!(second.is_urgent());
     assert!(matches!(store.commit(&second), Err(StorageError::Misused(_))));
@@ -402,7 +417,7 @@ fn reads_are_right_while_checkpoints_run_beside_appends() {
     let settings = StoreSettings { overlay_bytes: 64 << 10, ..SETTINGS };
     let store = &Store::create(&root.path().join("orders"), &identity(), &settings).unwrap();
     for number in 0..KEYS {
-        store.append(&choose(store, &key(number), 1, Some(100))).unwrap();
+        store.append(choose(store, &key(number), 1, Some(100))).unwrap();
     }
     commit(store);
     let (done, checkpoints) = (&AtomicBool::new(false), &AtomicU64::new(0));
@@ -435,7 +450,7 @@ fn reads_are_right_while_checkpoints_run_beside_appends() {
             }
         });
         for time in 2..4000 {
-            store.append(&choose(store, &key(time as usize * 31 % KEYS), time, Some(100))).unwrap();
+            store.append(choose(store, &key(time as usize * 31 % KEYS), time, Some(100))).unwrap();
             if time % 5 == 0 {
                 commit(store);
             }
@@ -445,4 +460,73 @@ fn reads_are_right_while_checkpoints_run_beside_appends() {
     });
     assert!(checkpoints.load(Ordering::SeqCst) > 2);
     assert_eq!(store.feed_count_after(0).unwrap(), KEYS as u64);
+}
+
+/// Figures for the record; run with `--ignored --nocapture --release`.
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    let root = tempfile::tempdir_in(std::env::var("COEQUAL_MEASURE").unwrap_or_else(|_| ".".to_owned())).unwrap();
+    let path = root.path().join("orders");
+    let settings = StoreSettings { cache_bytes: 256 << 20, overlay_bytes: 256 << 20 };
+    let store = Store::create(&path, &identity(), &settings).unwrap();
+    let random_key = |time: u64| Key::of("books", &format!("{:016x}", time.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    let mut time = 0;
+    for (batch, batches) in [(1, 4000), (100, 1000), (1000, 100)] {
+        let began = std::time::Instant::now();
+        let mut append = std::time::Duration::ZERO;
+        for _ in 0..batches {
+            let appending = std::time::Instant::now();
+            for _ in 0..batch {
+                time += 1;
+                store.append(choose(&store, &random_key(time), time, Some(300))).unwrap();
+            }
+            append += appending.elapsed();
+            commit(&store);
+        }
+        let (took, records) = (began.elapsed(), batch * batches);
+        let rate = f64::from(records) / took.as_secs_f64();
+        println!("batch {batch}: {rate:.0} records/s, append {:?} each", append / records as u32);
+    }
+    println!("pressure {:.2}, {:?}", store.overlay_pressure(), checkpoint(&store));
+    for round in 0..2 {
+        for _ in 0..100_000 {
+            time += 1;
+            store.append(choose(&store, &random_key(time), time, Some(300))).unwrap();
+        }
+        commit(&store);
+        println!("100k new random keys, round {round}: {:?}", checkpoint(&store));
+    }
+    let began = std::time::Instant::now();
+    for number in 1..=100_000 {
+        store.chosen(&random_key(number)).unwrap().unwrap();
+    }
+    println!("read {:?} each", began.elapsed() / 100_000);
+    let began = std::time::Instant::now();
+    println!("count {} took {:?}", store.feed_count_after(time / 2).unwrap(), began.elapsed());
+    for _ in 0..100_000 {
+        time += 1;
+        store.append(choose(&store, &random_key(time), time, Some(300))).unwrap();
+        if time % 100 == 0 {
+            commit(&store);
+        }
+    }
+    commit(&store);
+    println!("disk {} MB", store.disk_usage() >> 20);
+    // As after a kill: the files as they are, without closing.
+    let copy = root.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for file in ["log.redb", "documents.redb"] {
+        std::fs::copy(path.join(file), copy.join(file)).unwrap();
+    }
+    let began = std::time::Instant::now();
+    let store = Store::open(&copy, &settings).unwrap();
+    println!("opened with 100k records to replay in {:?}", began.elapsed());
+    checkpoint(&store);
+    for file in ["log.redb", "documents.redb"] {
+        std::fs::copy(copy.join(file), path.join(file)).unwrap();
+    }
+    let began = std::time::Instant::now();
+    drop(Store::open(&path, &settings));
+    println!("opened with nothing to replay in {:?}", began.elapsed());
 }
