@@ -1,1 +1,6 @@
-//! placeholder
+//! Helpers of the black-box tests: clusters of real processes, a client, writers that remember, checkers.
+
+pub mod binaries;
+pub mod client;
+pub mod cluster;
+pub mod writers;

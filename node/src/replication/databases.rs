@@ -216,7 +216,7 @@ async fn create_or_deploy(node: &Arc<Node>, name: &DatabaseName, configuration: 
     match create(node, configuration).await {
         Ok(store) => {
             // From here on an absent folder means that this node forgot (I7).
-            let noted = system.store.append(&LogRecord::Meta { name: flag, value: bytes::Bytes::from_static(b"1") });
+            let noted = system.store.append(LogRecord::Meta { name: flag, value: bytes::Bytes::from_static(b"1") });
             match noted {
                 Ok(lsn) => {
                     let _ = system.events.try_send(Event::Tick);
@@ -259,8 +259,8 @@ pub(super) async fn create(node: &Arc<Node>, configuration: &Configuration) -> R
 /// Writes whose store this is and under which configuration.
 pub(super) fn sign(store: &Store, owner: NodeId, configuration: &Configuration) -> Result<(), StorageError> {
     let json = serde_json::to_vec(configuration).unwrap_or_default();
-    store.append(&LogRecord::Meta { name: META_OWNER.to_owned(), value: owner.to_string().into() })?;
-    store.append(&LogRecord::Meta { name: META_CONFIGURATION.to_owned(), value: json.into() })?;
+    store.append(LogRecord::Meta { name: META_OWNER.to_owned(), value: owner.to_string().into() })?;
+    store.append(LogRecord::Meta { name: META_CONFIGURATION.to_owned(), value: json.into() })?;
     match store.take_batch() {
         Some(batch) => store.commit(&batch),
         None => Ok(()),

@@ -219,7 +219,7 @@ async fn write_range(
             append_chosen(&store, body)?;
         }
         let json = serde_json::to_vec(&progress).unwrap_or_default();
-        store.append(&LogRecord::Meta { name: META_PROGRESS.to_owned(), value: json.into() })?;
+        store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: json.into() })?;
         commit(&store)?;
         Ok(progress)
     })
@@ -229,7 +229,7 @@ async fn write_range(
 fn append_chosen(store: &Store, body: ChosenBody) -> Result<(), StorageError> {
     let feed_sequence = store.next_feed_sequence();
     let change = Change::Chosen { ballot: body.ballot, feed_sequence, revision: Some(body.revision) };
-    store.append(&LogRecord::Register { key: body.key, change }).map(drop)
+    store.append(LogRecord::Register { key: body.key, change }).map(drop)
 }
 
 fn commit(store: &Store) -> Result<(), StorageError> {
@@ -270,10 +270,10 @@ async fn finish(
         node.state().databases.get(name).map_or_else(|| configuration.clone(), |known| known.configuration.clone());
     let (node, name, progress) = (Arc::clone(node), name.clone(), progress.clone());
     blocking(move || {
-        store.append(&LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
-        store.append(&LogRecord::Meta { name: META_PROGRESS.to_owned(), value: bytes::Bytes::new() })?;
+        store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
+        store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: bytes::Bytes::new() })?;
         if let (Some(source), Some((feed, sequence))) = (progress.donor, progress.start) {
-            store.append(&LogRecord::Cursor { source, feed, sequence })?;
+            store.append(LogRecord::Cursor { source, feed, sequence })?;
         }
         sign(&store, node.id, &newest)?;
         drop(store);
@@ -307,7 +307,7 @@ pub(super) async fn head_start(
             }
             commit(&store)?;
         }
-        store.append(&LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
+        store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
         sign(&store, node.id, &configuration)?;
         drop((store, copied));
         node.directory.set_aside(&name)?;

@@ -298,7 +298,7 @@ impl Replica {
 
     /// Records a change; a storage failure ends the replica (fail-stop).
     fn append(&mut self, record: LogRecord) -> Option<Lsn> {
-        match self.store.append(&record) {
+        match self.store.append(record) {
             Ok(lsn) => Some(lsn),
             Err(error) => {
                 self.on_storage_error(&error);

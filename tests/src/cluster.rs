@@ -1,0 +1,273 @@
+//! Clusters of real node processes on loopback: started, killed, stopped, continued, restarted.
+
+use crate::binaries::program;
+use crate::client::Client;
+use serde_json::Value;
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait of any test; a wait that takes this long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One node process and what it takes to start it again.
+pub struct Node {
+    pub name: String,
+    pub directory: PathBuf,
+    pub api: String,
+    pub peers: String,
+    pub extra: Vec<String>,
+    join: Vec<String>,
+    process: Option<Child>,
+}
+
+/// A cluster under test; its processes end with it.
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    pub directory: tempfile::TempDir,
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+impl Node {
+    fn new(directory: &std::path::Path, index: usize, join: Vec<String>, extra: &[&str]) -> Self {
+        let name = format!("n{index}");
+        Self {
+            directory: directory.join(&name),
+            name,
+            api: format!("127.0.0.1:{}", free_port()),
+            peers: format!("127.0.0.1:{}", free_port()),
+            extra: extra.iter().map(|text| (*text).to_owned()).collect(),
+            join,
+            process: None,
+        }
+    }
+
+    /// The command line of this node.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(program("coequal-node"));
+        command.args(["--name", &self.name, "--listen", &self.api, "--listen-peers", &self.peers]).arg("--data").arg(&self.directory);
+        if self.join.is_empty() {
+            command.arg("--initialize");
+        } else {
+            command.args(["--join", &self.join.join(",")]);
+        }
+        command.args(&self.extra);
+        command
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.directory.with_extension("log")
+    }
+
+    pub fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("log");
+        let child = self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("coequal-node starts");
+        self.process = Some(child);
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.process.as_ref().expect("running").id()).expect("pid")
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: kill only takes numbers; the process is our child and has not been waited for.
+        unsafe { libc::kill(self.pid(), signal) };
+    }
+
+    /// `kill -9`, and gone when this returns.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM; true if it ended by itself with success.
+    pub fn terminate(&mut self) -> bool {
+        self.signal(libc::SIGTERM);
+        let mut child = self.process.take().expect("running");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = child.try_wait() {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        false
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&self.api)
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Memory in use, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0 kB");
+        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- {} ({})", self.name, self.api);
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+        self.kill();
+    }
+}
+
+impl Cluster {
+    /// `count` nodes, all members, with the database `orders` ONLINE everywhere.
+    pub async fn with_orders(count: usize) -> Self {
+        Self::with_database(count, "orders", "{}", &[]).await
+    }
+
+    pub async fn with_database(count: usize, name: &str, settings: &str, extra: &[&str]) -> Self {
+        let cluster = Self::start(count, extra).await;
+        let answer = cluster.nodes[0].client().put(&format!("/v1/databases/{name}"), settings).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        cluster.until_online(name).await;
+        cluster
+    }
+
+    pub async fn start(count: usize, extra: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut cluster = Self { nodes: Vec::new(), directory };
+        for _ in 0..count {
+            cluster.add(extra);
+        }
+        cluster.until_members(count).await;
+        cluster
+    }
+
+    /// One more node, started at once.
+    pub fn add(&mut self, extra: &[&str]) -> usize {
+        let join: Vec<String> = self.nodes.iter().map(|node| node.peers.clone()).collect();
+        let mut node = Node::new(self.directory.path(), self.nodes.len(), join, extra);
+        node.start();
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.api.clone()).collect()
+    }
+
+    /// Waits until every running node sees `count` nodes ONLINE.
+    pub async fn until_members(&self, count: usize) {
+        for node in &self.nodes {
+            let client = node.client();
+            until(&format!("{} sees {count} nodes ONLINE", node.name), async || {
+                let cluster = client.try_send(reqwest::Method::GET, "/v1/cluster", &[], "").await.ok()?.json();
+                let online = cluster["nodes"].as_array()?.iter().filter(|node| node["status"] == "ONLINE").count();
+                (online == count).then_some(()).ok_or(cluster).map_err(|state| remember(&state)).ok()
+            })
+            .await;
+        }
+    }
+
+    /// Waits until `database` is ONLINE and voting on every running node.
+    pub async fn until_online(&self, database: &str) {
+        for node in self.nodes.iter().filter(|node| node.process.is_some()) {
+            self.until_status(node, database, "ONLINE").await;
+        }
+        let count = self.nodes.len();
+        let client = self.nodes.iter().find(|node| node.process.is_some()).expect("a running node").client();
+        until("all voting", async || {
+            let replication = replication(&client, database).await?;
+            let voters = replication["nodes"].as_array()?.iter().filter(|node| node["role"] == "voter").count();
+            remember(&replication);
+            (voters == count && replication["changing"] == false).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn until_status(&self, node: &Node, database: &str, status: &str) {
+        let client = node.client();
+        until(&format!("{database} on {} is {status}", node.name), async || {
+            let description = client.try_send(reqwest::Method::GET, &format!("/v1/databases/{database}"), &[], "").await.ok()?;
+            if !description.status.is_success() {
+                return None;
+            }
+            let description = description.json();
+            remember(&description);
+            (description["status"] == status).then_some(())
+        })
+        .await;
+    }
+
+    /// The export of one node.
+    pub async fn export(&self, index: usize, collection: &str) -> String {
+        let answer = self.nodes[index].client().get(&format!("/v1/databases/orders/collections/{collection}/export")).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        answer.body
+    }
+
+    /// Waits until the exports of all nodes are equal byte for byte, and gives one.
+    pub async fn until_equal(&self, collection: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut exports = Vec::new();
+            for index in 0..self.nodes.len() {
+                exports.push(self.export(index, collection).await);
+            }
+            if exports.windows(2).all(|pair| pair[0] == pair[1]) {
+                return exports.swap_remove(0);
+            }
+            let lines: Vec<usize> = exports.iter().map(|export| export.lines().count()).collect();
+            assert!(Instant::now() < deadline, "exports still differ: lines {lines:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// `GET …/replication`, if it answers.
+pub async fn replication(client: &Client, database: &str) -> Option<Value> {
+    let path = format!("/v1/databases/{database}/replication");
+    let answer = client.try_send(reqwest::Method::GET, &path, &[], "").await.ok()?;
+    answer.status.is_success().then(|| answer.json())
+}
+
+thread_local! {
+    static LAST_SEEN: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
+}
+
+/// Keeps what was seen last, for the message of a wait that fails.
+pub fn remember(state: &Value) {
+    LAST_SEEN.with(|last| *last.borrow_mut() = state.to_string());
+}
+
+/// Asks again and again until there is an answer, for [`PATIENCE`] at most.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        if Instant::now() >= deadline {
+            let last = LAST_SEEN.with(|last| last.borrow().clone());
+            panic!("not within {PATIENCE:?}: {what}; seen last: {last}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

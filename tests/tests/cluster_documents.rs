@@ -1,0 +1,163 @@
+//! Documents over HTTP on three nodes: every request, odd inputs, sessions, retries, one hot document.
+
+use coequal_tests::cluster::{Cluster, until};
+use reqwest::Method;
+
+const DOCUMENTS: &str = "/v1/databases/orders/collections/things/documents";
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_life_of_a_document_through_three_nodes() {
+    let cluster = Cluster::with_orders(3).await;
+    let [a, b, c] = [0, 1, 2].map(|i| cluster.nodes[i].client());
+    let path = format!("{DOCUMENTS}/Z%C3%BCrich%2FWest");
+    let created = a.put(&path, "{\"n\":12345678901234567890.10}").await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let etag = created.etag.clone().expect("etag");
+    let session = created.session.clone().expect("session");
+    let read = b.send(Method::GET, &path, &[("coequal-session", &session)], "").await;
+    assert_eq!(read.status, 200, "a session reads its own writes on any node: {read:?}");
+    assert!(read.body.contains("\"n\":12345678901234567890.10") && read.body.contains("\"_key\":\"Zürich/West\""), "{read:?}");
+    assert_eq!(c.put(&path, "{\"n\":2}").await.status, 200);
+    let stale = a.send(Method::PUT, &path, &[JSON, ("if-match", &etag)], "{\"n\":3}").await;
+    assert_eq!(stale.status, 412, "{stale:?}");
+    let current = stale.etag.expect("412 names the current etag");
+    assert_eq!(a.send(Method::PATCH, &path, &[JSON, ("if-match", &current)], "{\"m\":[1]}").await.status, 200);
+    let patched = b.get(&format!("{path}?consistency=linearizable")).await;
+    assert!(patched.body.ends_with("\"n\":2,\"m\":[1]}"), "{patched:?}");
+    assert_eq!(patched.json()["_version"], 3);
+    assert_eq!(b.send(Method::PUT, &path, &[JSON, ("if-none-match", "*")], "{}").await.status, 412);
+    assert_eq!(c.delete(&path).await.status, 204);
+    assert_eq!(a.get(&format!("{path}?consistency=linearizable")).await.status, 404);
+    assert_eq!(a.delete(&path).await.status, 404);
+    let again = b.put(&path, "{}").await;
+    assert_eq!((again.status.as_u16(), again.json()["_version"].as_u64()), (201, Some(5)), "versions count on across deletes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_with_the_same_idempotency_key_is_the_same_write_through_any_node() {
+    let cluster = Cluster::with_orders(3).await;
+    let path = format!("{DOCUMENTS}/counter");
+    let headers = [JSON, ("idempotency-key", "order-4711")];
+    let first = cluster.nodes[0].client().send(Method::PUT, &path, &headers, "{\"n\":1}").await;
+    cluster.nodes[1].client().put(&path, "{\"n\":2}").await;
+    let retried = cluster.nodes[2].client().send(Method::PUT, &path, &headers, "{\"n\":1}").await;
+    assert_eq!((first.status, first.etag), (retried.status, retried.etag));
+    let other = cluster.nodes[2].client().send(Method::PUT, &path, &headers, "{\"n\":9}").await;
+    assert_eq!(other.status, 422, "{other:?}");
+    let read = cluster.nodes[0].client().get(&format!("{path}?consistency=linearizable")).await;
+    assert_eq!((read.json()["n"].as_u64(), read.json()["_version"].as_u64()), (Some(2), Some(2)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_hot_document_under_conditional_writes_from_all_nodes_counts_every_success_once() {
+    let cluster = Cluster::with_orders(3).await;
+    let path = format!("{DOCUMENTS}/hot");
+    cluster.nodes[0].client().put(&path, "{\"n\":0}").await;
+    let mut tasks = Vec::new();
+    for i in 0..6 {
+        let (client, path) = (cluster.nodes[i % 3].client(), path.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut successes = 0u64;
+            while successes < 15 {
+                let read = client.get(&format!("{path}?consistency=linearizable")).await;
+                let (etag, n) = (read.etag.clone().expect("etag"), read.json()["n"].as_u64().expect("n"));
+                let write = client.send(Method::PUT, &path, &[JSON, ("if-match", &etag)], format!("{{\"n\":{}}}", n + 1)).await;
+                match write.status.as_u16() {
+                    200 => successes += 1,
+                    412 => {}
+                    _ => panic!("{write:?}"),
+                }
+            }
+            successes
+        }));
+    }
+    let mut total = 0;
+    for task in tasks {
+        total += task.await.expect("no panic");
+    }
+    let read = cluster.nodes[1].client().get(&format!("{path}?consistency=linearizable")).await;
+    assert_eq!(read.json()["n"].as_u64(), Some(total), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_requests_get_a_problem_that_says_what_to_do() {
+    let cluster = Cluster::with_orders(1).await;
+    let client = cluster.nodes[0].client();
+    let long = "k".repeat(513);
+    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+    let big = format!("{{\"a\":\"{}\"}}", "x".repeat(2 << 20));
+    for (method, path, headers, body, status) in [
+        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "{\"a\":1,\"a\":2}".to_owned(), 422),
+        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "{".to_owned(), 400),
+        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "[]".to_owned(), 422),
+        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "{\"_id\":1}".to_owned(), 422),
+        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "{\"_key\":\"b\"}".to_owned(), 422),
+        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], deep, 422),
+        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], big, 413),
+        (Method::PUT, format!("{DOCUMENTS}/a"), vec![("content-type", "text/xml")], "{}".to_owned(), 415),
+        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON, ("if-match", "nonsense")], "{}".to_owned(), 400),
+        (Method::PUT, format!("{DOCUMENTS}/{long}"), vec![JSON], "{}".to_owned(), 400),
+        (Method::PUT, format!("{DOCUMENTS}/a%00b"), vec![JSON], "{}".to_owned(), 400),
+        (Method::GET, format!("{DOCUMENTS}/absent"), vec![], String::new(), 404),
+        (Method::GET, format!("{DOCUMENTS}/a?consistency=eventual"), vec![], String::new(), 400),
+        (Method::GET, "/v1/databases/Nope".to_owned(), vec![], String::new(), 400),
+        (Method::GET, "/v1/databases/nope".to_owned(), vec![], String::new(), 404),
+        (Method::PUT, "/v1/databases/_system/collections/nodes/documents/a".to_owned(), vec![JSON], "{}".to_owned(), 400),
+        (Method::GET, "/v2/anything".to_owned(), vec![], String::new(), 404),
+        (Method::DELETE, "/livez".to_owned(), vec![], String::new(), 405),
+        (Method::PUT, "/v1/databases/other".to_owned(), vec![JSON], "{\"writeQuorum\":7}".to_owned(), 422),
+    ] {
+        let answer = client.send(method.clone(), &path, &headers, body).await;
+        let shown = &path[..path.len().min(80)];
+        assert_eq!(answer.status.as_u16(), status, "{method} {shown}: {}", answer.body);
+        let problem = answer.json();
+        assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:coequal:error:")), "{shown}: {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{shown}: {problem}");
+    }
+    assert_eq!(client.get("/livez").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_exports_batches_and_changes_tell_the_same_documents() {
+    let cluster = Cluster::with_orders(1).await;
+    let client = cluster.nodes[0].client();
+    let batch: String = (0..250).map(|i| format!("{{\"_key\":\"k{i:03}\",\"n\":{i}}}\n")).collect();
+    let extra = "{\"op\":\"delete\",\"key\":\"k000\"}\n{\"op\":\"create\",\"key\":\"k001\",\"document\":{}}\nnot json\n{\"op\":\"patch\",\"key\":\"k002\",\"document\":{\"m\":1.50}}\n";
+    let answer = client.send(Method::POST, &format!("{DOCUMENTS}:batch"), &[("content-type", "application/x-ndjson")], batch + extra).await;
+    let statuses: Vec<u64> = answer.body.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("NDJSON")["status"].as_u64().expect("status")).collect();
+    assert_eq!(statuses.len(), 254);
+    assert!(statuses[..250].iter().all(|status| *status == 201));
+    assert_eq!(statuses[250..], [204, 409, 400, 200]);
+    let mut keys = Vec::new();
+    let mut path = format!("{DOCUMENTS}?limit=100");
+    loop {
+        let page = client.get(&path).await.json();
+        keys.extend(page["documents"].as_array().expect("documents").iter().map(|d| d["_key"].as_str().expect("key").to_owned()));
+        let Some(next) = page["nextCursor"].as_str() else { break };
+        path = format!("{DOCUMENTS}?limit=100&cursor={next}");
+    }
+    assert_eq!(keys.len(), 249);
+    assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
+    let export = cluster.export(0, "things").await;
+    assert_eq!(export.lines().count(), 249);
+    assert!(export.contains("\"n\":2,\"m\":1.50}"), "numbers stay as they were sent");
+    let changes = client.get("/v1/databases/orders/changes?limit=1000").await;
+    assert_eq!(changes.body.lines().filter(|line| !line.is_empty()).count(), 250, "one entry a document, the deleted one too");
+    assert!(client.get("/metrics").await.body.contains("coequal_documents{database=\"orders\"} 249"));
+    let openapi = client.get("/openapi.json").await.json();
+    assert!(openapi["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", openapi["openapi"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_follows_the_databases_and_liveness_does_not() {
+    let mut cluster = Cluster::with_orders(3).await;
+    let client = cluster.nodes[0].client();
+    assert_eq!(client.get("/readyz").await.status, 200);
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    until("not ready without a majority", async || (client.get("/readyz").await.status == 503).then_some(())).await;
+    assert_eq!(client.get("/livez").await.status, 200);
+    let read = client.get(&format!("{DOCUMENTS}/a")).await;
+    assert_eq!(read.status, 503, "a node without contact does not pretend to be near: {read:?}");
+}
