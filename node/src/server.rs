@@ -1,6 +1,6 @@
 //! Puts a node together, runs it, and stops it in order.
 
-use crate::api::{self, ApiSettings};
+use crate::api::{self, ApiSettings, ConnectionSettings};
 use crate::args::NodeArgs;
 use crate::network::{Identity, Network, NetworkSettings};
 use crate::replication::{self, NodeSettings};
@@ -75,7 +75,7 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
     tracing::info!(name = %args.name, node = %running.service.node_id(), api = %api_address, "node started");
     let api_settings = ApiSettings { document_bytes_max: args.document_bytes_max as usize, ..ApiSettings::default() };
     let router = api::router(running.service.clone(), api_settings);
-    let served = api::serve(listener, router, stop).await;
+    let served = api::serve(listener, router, ConnectionSettings::default(), stop).await;
     tracing::info!("stopping");
     running.stop().await;
     tracing::info!("stopped");

@@ -319,3 +319,72 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
+
+/// A line of the answer of `POST …/documents:batch`: the write was chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BatchResult {
+    /// Key of the document.
+    pub key: String,
+    /// 201 created, 200 replaced or patched, 204 deleted.
+    pub status: u16,
+    /// Its version now.
+    pub version: u64,
+    /// Its stamp now.
+    pub stamp: String,
+}
+
+/// A line of the answer of `POST …/documents:batch`: the line was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BatchError {
+    /// Key of the document, as far as it could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Number of the line in the request, from 1.
+    pub line: u64,
+    /// HTTP status that the write alone would have had.
+    pub status: u16,
+    /// What was wrong.
+    pub error: Problem,
+}
+
+/// A line of the body of `POST …/documents:batch`. A document with `_key` is a line too, and is put.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchOperation {
+    /// `put`, `create`, `patch` or `delete`.
+    pub op: String,
+    /// Key of the document.
+    pub key: String,
+    /// The document or merge patch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub document: Option<serde_json::Value>,
+    /// Entity tag, `*`, or a version as a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub if_match: Option<serde_json::Value>,
+    /// Name of this write: an exact retry finds its result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// A line of `GET …/changes`: the newest state of a document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ChangeLine {
+    /// Give this as `since=` to go on behind this entry.
+    pub cursor: String,
+    /// Collection of the document.
+    pub collection: String,
+    /// Key of the document.
+    pub key: String,
+    /// Its version.
+    pub version: u64,
+    /// Its stamp.
+    pub stamp: String,
+    /// Whether it was deleted.
+    pub deleted: bool,
+    /// The document; absent when it was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub document: Option<serde_json::Value>,
+}

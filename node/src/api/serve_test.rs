@@ -1,0 +1,99 @@
+//! Connections over real sockets, with handlers that need no engine.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use axum::routing::get;
+use std::net::SocketAddr;
+use std::time::Instant;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+async fn start(settings: ConnectionSettings) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().route("/", get(|| async { "here" })).route(
+        "/slow",
+        get(|| async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            "late"
+        }),
+    );
+    let (stop, stopped) = oneshot::channel();
+    (address, stop, tokio::spawn(serve(listener, router, settings, stopped)))
+}
+
+async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn http_1_requests_are_answered() {
+    let (address, _stop, _server) = start(ConnectionSettings::default()).await;
+    let answer = exchange(address, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("here"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_http_2_preface_is_answered_with_settings_even_in_pieces() {
+    let (address, _stop, _server) = start(ConnectionSettings::default()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&HTTP2_PREFACE[..7]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    stream.write_all(&HTTP2_PREFACE[7..]).await.unwrap();
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut head = [0u8; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "the first frame is SETTINGS");
+}
+
+#[tokio::test]
+async fn a_silent_or_slow_client_is_cut_off() {
+    let settings = ConnectionSettings { header_read_timeout: Duration::from_millis(100), ..Default::default() };
+    let (address, _stop, _server) = start(settings).await;
+    for start in [&b""[..], b"PRI * HTTP", b"GET / HTTP/1.1\r\nHost:"] {
+        let began = Instant::now();
+        exchange(address, start).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{start:?}");
+    }
+}
+
+#[tokio::test]
+async fn requests_under_way_end_before_the_server_does() {
+    let (address, stop, server) = start(ConnectionSettings::default()).await;
+    let request = tokio::spawn(async move { exchange(address, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
+    assert!(request.await.unwrap().ends_with("late"));
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_cut_off() {
+    let settings = ConnectionSettings { drain_timeout: Duration::from_millis(20), ..Default::default() };
+    let (address, stop, server) = start(settings).await;
+    let request = tokio::spawn(async move { exchange(address, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
+    assert!(!request.await.unwrap().contains("late"));
+}
+
+#[tokio::test]
+async fn connections_above_the_bound_wait() {
+    let settings = ConnectionSettings { connections_max: 1, ..Default::default() };
+    let (address, _stop, _server) = start(settings).await;
+    let held = TcpStream::connect(address).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let close = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let second = tokio::spawn(async move { exchange(address, close).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!second.is_finished());
+    drop(held);
+    assert!(second.await.unwrap().ends_with("here"));
+}
