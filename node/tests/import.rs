@@ -4,10 +4,10 @@
 #[path = "common/mod.rs"]
 mod common;
 
-use common::{TestNode, is_online, put, restart, soon, three, until};
 use coequal_node::replication::DatabaseService;
 use coequal_protocol::Key;
 use coequal_types::{DatabaseName, DatabaseSettings};
+use common::{TestNode, is_online, put, restart, soon, three, until};
 use std::time::Instant;
 
 /// Documents of the import; more by environment, for measurements.
@@ -21,7 +21,9 @@ async fn import(database: &DatabaseService, from: u32, to: u32) {
         let end = (at + 512).min(to);
         let writes = (at..end)
             .map(|i| {
-                let body = format!("{{\"name\":\"place {i}\",\"country\":\"AD\",\"admin1\":\"03\",\"lat\":42.5{i},\"lng\":1.5{i}}}");
+                let body = format!(
+                    "{{\"name\":\"place {i}\",\"country\":\"AD\",\"admin1\":\"03\",\"lat\":42.5{i},\"lng\":1.5{i}}}"
+                );
                 (Key::of("cities", &format!("c-{:07}", i.wrapping_mul(7919) % 10_000_000)), put(&body))
             })
             .collect();
@@ -38,7 +40,10 @@ fn documents_on(node: &TestNode, name: &DatabaseName) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_for_half_an_import_drains_what_it_missed() {
-    let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_env("COEQUAL_LOG")).with_test_writer().try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env("COEQUAL_LOG"))
+        .with_test_writer()
+        .try_init();
     let directory = tempfile::tempdir().unwrap();
     let (mut nodes, paths) = three(directory.path()).await;
     let name: DatabaseName = "orders".parse().unwrap();

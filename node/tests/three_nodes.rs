@@ -4,11 +4,11 @@
 #[path = "common/mod.rs"]
 mod common;
 
-use common::{is_online, put, soon, start, three, until};
 use coequal_node::replication::ServiceError;
 use coequal_node::replication::service::Consistency;
 use coequal_protocol::Key;
 use coequal_types::{DatabaseName, DatabaseSettings};
+use common::{is_online, put, soon, start, three, until};
 use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,9 +9,10 @@ pub fn program(name: &str) -> PathBuf {
     }
     let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target");
     let built = ["release", "debug"].map(|profile| target.join(profile).join(name));
-    let newest = built.into_iter().filter(|path| path.exists()).max_by_key(|path| {
-        path.metadata().and_then(|metadata| metadata.modified()).unwrap_or(std::time::UNIX_EPOCH)
-    });
+    let newest = built
+        .into_iter()
+        .filter(|path| path.exists())
+        .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).unwrap_or(std::time::UNIX_EPOCH));
     newest.unwrap_or_else(|| panic!("{name} is not built; run `cargo build --release --bins` first"))
 }
 

@@ -38,7 +38,13 @@ impl Client {
     }
 
     /// A request whose connection or time may fail.
-    pub async fn try_send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> reqwest::Result<Answer> {
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> reqwest::Result<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -46,7 +52,13 @@ impl Client {
         answer(request.send().await?).await
     }
 
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Answer {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
         let shown = format!("{method} {path}");
         self.try_send(method, path, headers, body).await.unwrap_or_else(|e| panic!("{shown} at {}: {e}", self.url))
     }

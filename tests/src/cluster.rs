@@ -51,7 +51,10 @@ impl Node {
     /// The command line of this node.
     pub fn command(&self) -> Command {
         let mut command = Command::new(program("coequal-node"));
-        command.args(["--name", &self.name, "--listen", &self.api, "--listen-peers", &self.peers]).arg("--data").arg(&self.directory);
+        command
+            .args(["--name", &self.name, "--listen", &self.api, "--listen-peers", &self.peers])
+            .arg("--data")
+            .arg(&self.directory);
         if self.join.is_empty() {
             command.arg("--initialize");
         } else {
@@ -67,7 +70,8 @@ impl Node {
 
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("log");
-        let child = self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("coequal-node starts");
+        let child =
+            self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("coequal-node starts");
         self.process = Some(child);
     }
 
@@ -205,7 +209,8 @@ impl Cluster {
     pub async fn until_status(&self, node: &Node, database: &str, status: &str) {
         let client = node.client();
         until(&format!("{database} on {} is {status}", node.name), async || {
-            let description = client.try_send(reqwest::Method::GET, &format!("/v1/databases/{database}"), &[], "").await.ok()?;
+            let description =
+                client.try_send(reqwest::Method::GET, &format!("/v1/databases/{database}"), &[], "").await.ok()?;
             if !description.status.is_success() {
                 return None;
             }
@@ -218,7 +223,8 @@ impl Cluster {
 
     /// The export of one node.
     pub async fn export(&self, index: usize, collection: &str) -> String {
-        let answer = self.nodes[index].client().get(&format!("/v1/databases/orders/collections/{collection}/export")).await;
+        let answer =
+            self.nodes[index].client().get(&format!("/v1/databases/orders/collections/{collection}/export")).await;
         assert!(answer.status.is_success(), "{answer:?}");
         answer.body
     }

@@ -50,7 +50,14 @@ impl Writer {
     }
 }
 
-async fn run(client: Client, path: String, prefix: String, keys: u64, stop: Arc<AtomicBool>, writes: Arc<AtomicU64>) -> Remembered {
+async fn run(
+    client: Client,
+    path: String,
+    prefix: String,
+    keys: u64,
+    stop: Arc<AtomicBool>,
+    writes: Arc<AtomicU64>,
+) -> Remembered {
     let mut seen = Remembered::default();
     let mut last = Instant::now();
     for value in 0u64.. {
@@ -59,7 +66,8 @@ async fn run(client: Client, path: String, prefix: String, keys: u64, stop: Arc<
         }
         let key = format!("{prefix}-{}", value % keys);
         let body = format!("{{\"value\":{value}}}");
-        match client.try_send(Method::PUT, &format!("{path}{key}"), &[("content-type", "application/json")], body).await {
+        match client.try_send(Method::PUT, &format!("{path}{key}"), &[("content-type", "application/json")], body).await
+        {
             Ok(answer) if answer.status.is_success() => {
                 seen.longest_gap = seen.longest_gap.max(last.elapsed());
                 last = Instant::now();
@@ -93,7 +101,12 @@ pub fn check_acknowledged(export: &str, seen: &Remembered) {
         })
         .collect();
     for (key, (version, value)) in &seen.acknowledged {
-        let Some((found_version, found_value)) = documents.get(key) else { panic!("{key} was acknowledged at version {version} and is lost") };
-        assert!(found_version >= version && found_value >= value, "{key}: acknowledged {version}/{value}, found {found_version}/{found_value}");
+        let Some((found_version, found_value)) = documents.get(key) else {
+            panic!("{key} was acknowledged at version {version} and is lost")
+        };
+        assert!(
+            found_version >= version && found_value >= value,
+            "{key}: acknowledged {version}/{value}, found {found_version}/{found_value}"
+        );
     }
 }

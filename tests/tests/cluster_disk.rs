@@ -9,7 +9,12 @@ async fn a_second_process_on_one_directory_is_refused_with_the_pid_of_the_first(
     let pid = cluster.nodes[0].pid().to_string();
     let mut command = std::process::Command::new(coequal_tests::binaries::program("coequal-node"));
     command.args(["--name", "n0", "--initialize"]).arg("--data").arg(&cluster.nodes[0].directory);
-    command.args(["--listen", &format!("127.0.0.1:{}", free_port()), "--listen-peers", &format!("127.0.0.1:{}", free_port())]);
+    command.args([
+        "--listen",
+        &format!("127.0.0.1:{}", free_port()),
+        "--listen-peers",
+        &format!("127.0.0.1:{}", free_port()),
+    ]);
     let output = command.output().expect("runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -37,7 +42,10 @@ async fn a_damaged_copy_is_quarantined_and_deployed_anew() {
     let mut cluster = Cluster::with_orders(3).await;
     let body: String = (0..2_000).map(|i| format!("{{\"_key\":\"k{i:05}\",\"n\":{i}}}\n")).collect();
     let headers = [("content-type", "application/x-ndjson")];
-    cluster.nodes[0].client().send(Method::POST, "/v1/databases/orders/collections/things/documents:batch", &headers, body).await;
+    cluster.nodes[0]
+        .client()
+        .send(Method::POST, "/v1/databases/orders/collections/things/documents:batch", &headers, body)
+        .await;
     cluster.until_equal("things").await;
     cluster.nodes[2].terminate();
     for file in ["documents.redb", "log.redb"] {
@@ -57,7 +65,8 @@ async fn a_damaged_copy_is_quarantined_and_deployed_anew() {
 async fn a_full_disk_refuses_writes_with_507_and_recovers_when_there_is_space() {
     const NAME: &str = "a_full_disk_refuses_writes_with_507_and_recovers_when_there_is_space";
     let mount = tempfile::tempdir().expect("directory");
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"]).arg(mount.path()).status();
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"]).arg(mount.path()).status();
     if !mounted.is_ok_and(|status| status.success()) {
         println!("SKIPPED {NAME}: a small tmpfs cannot be mounted here (needs root)");
         return;
@@ -79,7 +88,8 @@ async fn a_full_disk_refuses_writes_with_507_and_recovers_when_there_is_space() 
     let room = 200;
     std::fs::write(&ballast, vec![1u8; 12 << 20]).expect("ballast");
     for i in 0..room {
-        let answer = client.send(Method::PUT, &format!("{path}/k{i}"), &headers, format!("{{\"v\":\"{value}\"}}")).await;
+        let answer =
+            client.send(Method::PUT, &format!("{path}/k{i}"), &headers, format!("{{\"v\":\"{value}\"}}")).await;
         match answer.status.as_u16() {
             201 => acknowledged.push(i),
             507 => {
@@ -114,7 +124,10 @@ async fn a_port_in_use_is_named() {
     let taken = cluster.nodes[0].api.clone();
     let directory = tempfile::tempdir().expect("directory");
     let mut command = std::process::Command::new(coequal_tests::binaries::program("coequal-node"));
-    command.args(["--name", "x", "--listen", &taken, "--listen-peers", &format!("127.0.0.1:{}", free_port())]).arg("--data").arg(directory.path());
+    command
+        .args(["--name", "x", "--listen", &taken, "--listen-peers", &format!("127.0.0.1:{}", free_port())])
+        .arg("--data")
+        .arg(directory.path());
     let output = command.output().expect("runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");

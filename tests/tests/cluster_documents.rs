@@ -17,7 +17,10 @@ async fn the_life_of_a_document_through_three_nodes() {
     let session = created.session.clone().expect("session");
     let read = b.send(Method::GET, &path, &[("coequal-session", &session)], "").await;
     assert_eq!(read.status, 200, "a session reads its own writes on any node: {read:?}");
-    assert!(read.body.contains("\"n\":12345678901234567890.10") && read.body.contains("\"_key\":\"Zürich/West\""), "{read:?}");
+    assert!(
+        read.body.contains("\"n\":12345678901234567890.10") && read.body.contains("\"_key\":\"Zürich/West\""),
+        "{read:?}"
+    );
     assert_eq!(c.put(&path, "{\"n\":2}").await.status, 200);
     let stale = a.send(Method::PUT, &path, &[JSON, ("if-match", &etag)], "{\"n\":3}").await;
     assert_eq!(stale.status, 412, "{stale:?}");
@@ -31,7 +34,11 @@ async fn the_life_of_a_document_through_three_nodes() {
     assert_eq!(a.get(&format!("{path}?consistency=linearizable")).await.status, 404);
     assert_eq!(a.delete(&path).await.status, 404);
     let again = b.put(&path, "{}").await;
-    assert_eq!((again.status.as_u16(), again.json()["_version"].as_u64()), (201, Some(5)), "versions count on across deletes");
+    assert_eq!(
+        (again.status.as_u16(), again.json()["_version"].as_u64()),
+        (201, Some(5)),
+        "versions count on across deletes"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,7 +69,8 @@ async fn one_hot_document_under_conditional_writes_from_all_nodes_counts_every_s
             while successes < 15 {
                 let read = client.get(&format!("{path}?consistency=linearizable")).await;
                 let (etag, n) = (read.etag.clone().expect("etag"), read.json()["n"].as_u64().expect("n"));
-                let write = client.send(Method::PUT, &path, &[JSON, ("if-match", &etag)], format!("{{\"n\":{}}}", n + 1)).await;
+                let write =
+                    client.send(Method::PUT, &path, &[JSON, ("if-match", &etag)], format!("{{\"n\":{}}}", n + 1)).await;
                 match write.status.as_u16() {
                     200 => successes += 1,
                     412 => {}
@@ -103,7 +111,13 @@ async fn odd_requests_get_a_problem_that_says_what_to_do() {
         (Method::GET, format!("{DOCUMENTS}/a?consistency=eventual"), vec![], String::new(), 400),
         (Method::GET, "/v1/databases/Nope".to_owned(), vec![], String::new(), 400),
         (Method::GET, "/v1/databases/nope".to_owned(), vec![], String::new(), 404),
-        (Method::PUT, "/v1/databases/_system/collections/nodes/documents/a".to_owned(), vec![JSON], "{}".to_owned(), 400),
+        (
+            Method::PUT,
+            "/v1/databases/_system/collections/nodes/documents/a".to_owned(),
+            vec![JSON],
+            "{}".to_owned(),
+            400,
+        ),
         (Method::GET, "/v2/anything".to_owned(), vec![], String::new(), 404),
         (Method::DELETE, "/livez".to_owned(), vec![], String::new(), 405),
         (Method::PUT, "/v1/databases/other".to_owned(), vec![JSON], "{\"writeQuorum\":7}".to_owned(), 422),
@@ -112,7 +126,10 @@ async fn odd_requests_get_a_problem_that_says_what_to_do() {
         let shown = &path[..path.len().min(80)];
         assert_eq!(answer.status.as_u16(), status, "{method} {shown}: {}", answer.body);
         let problem = answer.json();
-        assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:coequal:error:")), "{shown}: {problem}");
+        assert!(
+            problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:coequal:error:")),
+            "{shown}: {problem}"
+        );
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{shown}: {problem}");
     }
     assert_eq!(client.get("/livez").await.status, 200);
@@ -124,8 +141,16 @@ async fn pages_exports_batches_and_changes_tell_the_same_documents() {
     let client = cluster.nodes[0].client();
     let batch: String = (0..250).map(|i| format!("{{\"_key\":\"k{i:03}\",\"n\":{i}}}\n")).collect();
     let extra = "{\"op\":\"delete\",\"key\":\"k000\"}\n{\"op\":\"create\",\"key\":\"k001\",\"document\":{}}\nnot json\n{\"op\":\"patch\",\"key\":\"k002\",\"document\":{\"m\":1.50}}\n";
-    let answer = client.send(Method::POST, &format!("{DOCUMENTS}:batch"), &[("content-type", "application/x-ndjson")], batch + extra).await;
-    let statuses: Vec<u64> = answer.body.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("NDJSON")["status"].as_u64().expect("status")).collect();
+    let answer = client
+        .send(Method::POST, &format!("{DOCUMENTS}:batch"), &[("content-type", "application/x-ndjson")], batch + extra)
+        .await;
+    let statuses: Vec<u64> = answer
+        .body
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).expect("NDJSON")["status"].as_u64().expect("status")
+        })
+        .collect();
     assert_eq!(statuses.len(), 254);
     assert!(statuses[..250].iter().all(|status| *status == 201));
     assert_eq!(statuses[250..], [204, 409, 400, 200]);
@@ -133,7 +158,13 @@ async fn pages_exports_batches_and_changes_tell_the_same_documents() {
     let mut path = format!("{DOCUMENTS}?limit=100");
     loop {
         let page = client.get(&path).await.json();
-        keys.extend(page["documents"].as_array().expect("documents").iter().map(|d| d["_key"].as_str().expect("key").to_owned()));
+        keys.extend(
+            page["documents"]
+                .as_array()
+                .expect("documents")
+                .iter()
+                .map(|d| d["_key"].as_str().expect("key").to_owned()),
+        );
         let Some(next) = page["nextCursor"].as_str() else { break };
         path = format!("{DOCUMENTS}?limit=100&cursor={next}");
     }
@@ -143,7 +174,11 @@ async fn pages_exports_batches_and_changes_tell_the_same_documents() {
     assert_eq!(export.lines().count(), 249);
     assert!(export.contains("\"n\":2,\"m\":1.50}"), "numbers stay as they were sent");
     let changes = client.get("/v1/databases/orders/changes?limit=1000").await;
-    assert_eq!(changes.body.lines().filter(|line| !line.is_empty()).count(), 250, "one entry a document, the deleted one too");
+    assert_eq!(
+        changes.body.lines().filter(|line| !line.is_empty()).count(),
+        250,
+        "one entry a document, the deleted one too"
+    );
     assert!(client.get("/metrics").await.body.contains("coequal_documents{database=\"orders\"} 249"));
     let openapi = client.get("/openapi.json").await.json();
     assert!(openapi["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", openapi["openapi"]);

@@ -21,7 +21,12 @@ fn gap_max() -> Duration {
 fn lines(from: usize, to: usize) -> String {
     let mut text = String::new();
     for i in from..to {
-        let _ = writeln!(text, "{{\"_key\":\"C-{i:06}\",\"name\":\"Ort {i}\",\"country\":\"XX\",\"lat\":{}.5,\"lng\":-{}.25}}", i % 90, i % 180);
+        let _ = writeln!(
+            text,
+            "{{\"_key\":\"C-{i:06}\",\"name\":\"Ort {i}\",\"country\":\"XX\",\"lat\":{}.5,\"lng\":-{}.25}}",
+            i % 90,
+            i % 180
+        );
     }
     text
 }
@@ -31,7 +36,8 @@ async fn import(client: Client, from: usize, to: usize) {
     for start in (from..to).step_by(5_000) {
         let body = lines(start, (start + 5_000).min(to));
         let headers = [("content-type", "application/x-ndjson")];
-        let answer = client.send(Method::POST, "/v1/databases/orders/collections/cities/documents:batch", &headers, body).await;
+        let answer =
+            client.send(Method::POST, "/v1/databases/orders/collections/cities/documents:batch", &headers, body).await;
         assert!(answer.status.is_success(), "{answer:?}");
         for line in answer.body.lines() {
             let result: serde_json::Value = serde_json::from_str(line).expect("NDJSON");
@@ -64,7 +70,10 @@ async fn check(cluster: &Cluster, seen: &[Remembered], count: usize) {
 async fn killing_a_node_during_an_import_loses_nothing_and_stops_no_writer() {
     let mut cluster = Cluster::with_orders(3).await;
     let count = documents();
-    let survivors = [Writer::start(cluster.nodes[0].client(), "notes", "a", 50), Writer::start(cluster.nodes[1].client(), "notes", "b", 50)];
+    let survivors = [
+        Writer::start(cluster.nodes[0].client(), "notes", "a", 50),
+        Writer::start(cluster.nodes[1].client(), "notes", "b", 50),
+    ];
     let doomed = Writer::start(cluster.nodes[2].client(), "notes", "c", 50);
     let importing = tokio::spawn(import(cluster.nodes[0].client(), 0, count));
     until("the writers are under way", async || (doomed.writes() > 20).then_some(())).await;
@@ -88,7 +97,8 @@ async fn killing_a_node_during_an_import_loses_nothing_and_stops_no_writer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_all_nodes_at_once_loses_nothing() {
     let mut cluster = Cluster::with_orders(3).await;
-    let writers: Vec<Writer> = (0..3).map(|i| Writer::start(cluster.nodes[i].client(), "notes", &format!("w{i}"), 40)).collect();
+    let writers: Vec<Writer> =
+        (0..3).map(|i| Writer::start(cluster.nodes[i].client(), "notes", &format!("w{i}"), 40)).collect();
     import(cluster.nodes[1].client(), 0, 5_000).await;
     until("the writers are under way", async || writers.iter().all(|writer| writer.writes() > 50).then_some(())).await;
     cluster.nodes.iter_mut().for_each(Node::kill);
@@ -121,7 +131,10 @@ async fn a_node_away_for_a_whole_import_shows_its_queue_and_its_progress_and_dra
     // Updating everything again does not make the queue longer: it is bounded by the number of documents (G5).
     import(cluster.nodes[1].client(), 0, count / 4).await;
     let bounded = replication(&client, "orders").await.expect("answers");
-    let away = bounded["nodes"].as_array().and_then(|nodes| nodes.iter().find(|node| node["reachable"] == false)).expect("away");
+    let away = bounded["nodes"]
+        .as_array()
+        .and_then(|nodes| nodes.iter().find(|node| node["reachable"] == false))
+        .expect("away");
     assert!(away["backlogEntries"].as_u64() <= Some(count as u64 + 10), "{away}");
     let started = Instant::now();
     cluster.nodes[2].start();

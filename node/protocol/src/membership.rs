@@ -66,7 +66,11 @@ fn must_go(configuration: &Configuration, node: NodeId, nodes: &BTreeMap<NodeId,
     let lapsed = !configuration.name.is_system()
         && !configuration.settings.hot_alignment
         && view.unreachable_by_majority_ms > grace_ms;
-    !view.stays || configuration.excluded.contains(&node) || lapsed
+    // A copy that failed a check is deployed anew: out of the configuration first, then taken in again.
+    let quarantined = view.status == Some(DatabaseStatus::Faulty)
+        && view.reachable
+        && (configuration.settings.auto_deploy || configuration.name.is_system());
+    !view.stays || configuration.excluded.contains(&node) || lapsed || quarantined
 }
 
 /// The configuration without `node`, by way of a joint epoch if it votes. `None` for the last voter.

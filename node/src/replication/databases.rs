@@ -86,6 +86,10 @@ pub(super) async fn keep(node: &Arc<Node>) {
                 let _ = handle.events.try_send(Event::Configuration(Box::new(configuration)));
             }
             Step::Close(handle, uuid) => close(node, &name, &handle, uuid).await,
+            Step::SetAside => {
+                let place = set_aside(node, &name);
+                set_place(node, &name, place);
+            }
             Step::Look(configuration) => look(node, &name, configuration).await,
         }
     }
@@ -95,16 +99,22 @@ enum Step {
     Nothing,
     Tell(ReplicaHandle, Configuration),
     Close(ReplicaHandle, DatabaseId),
+    SetAside,
     Look(Configuration),
 }
 
 fn next_step(me: NodeId, database: &mut LocalDatabase) -> Step {
     let configuration = database.configuration.clone();
     let member = configuration.is_member(me) && !configuration.dropped;
+    let joined = configuration.joined.get(&me).copied().unwrap_or(0);
     match &database.place {
         Place::Busy | Place::Deploying(_) => Step::Nothing,
         Place::Open(handle) => {
             let view = handle.view();
+            if let Some(newer) = view.superseded.as_ref().filter(|newer| newer.epoch >= configuration.epoch) {
+                database.configuration = newer.clone();
+                return Step::Close(handle.clone(), newer.uuid);
+            }
             if view.configuration.uuid != configuration.uuid {
                 return Step::Close(handle.clone(), view.configuration.uuid);
             }
@@ -112,18 +122,19 @@ fn next_step(me: NodeId, database: &mut LocalDatabase) -> Step {
                 database.configuration = view.configuration.clone();
                 return Step::Nothing;
             }
-            let joined = configuration.joined.get(&me).copied().unwrap_or(0);
             if !member || view.epoch < joined {
                 return Step::Close(handle.clone(), configuration.uuid);
             }
             if view.epoch < configuration.epoch { Step::Tell(handle.clone(), configuration) } else { Step::Nothing }
         }
         Place::NotHere if !member => Step::Nothing,
-        // A damaged copy is set aside once this node was taken out of the configuration; until then it stays.
-        Place::Faulty(_) if member && configuration.joined.get(&me).copied().unwrap_or(0) < configuration.epoch => {
-            Step::Nothing
+        // A damaged copy stays until this node was taken out of the configuration, and perhaps in again.
+        Place::Faulty { epoch, .. } if member && joined <= *epoch => Step::Nothing,
+        Place::Faulty { .. } => {
+            database.place = Place::Busy;
+            Step::SetAside
         }
-        Place::NotHere | Place::Faulty(_) | Place::Conflict(_) => {
+        Place::NotHere | Place::Conflict(_) => {
             database.place = Place::Busy;
             Step::Look(configuration)
         }
@@ -135,18 +146,28 @@ async fn close(node: &Arc<Node>, name: &DatabaseName, handle: &ReplicaHandle, uu
     node.set_route(uuid, None);
     handle.stop().await;
     set_place(node, name, Place::Busy);
-    let place = set_aside(node, name).map_or_else(Place::Faulty, |()| Place::NotHere);
+    let place = set_aside(node, name);
     set_place(node, name, place);
 }
 
-fn set_aside(node: &Node, name: &DatabaseName) -> Result<(), String> {
+/// Moves the local copy away, never deleting it first.
+fn set_aside(node: &Node, name: &DatabaseName) -> Place {
+    if !node.directory.database_path(name).exists() {
+        return Place::NotHere;
+    }
     match node.directory.set_aside(name) {
         Ok(place) => {
             tracing::info!(database = %name, place = %place.display(), "old copy set aside");
-            Ok(())
+            Place::NotHere
         }
-        Err(error) => Err(format!("the old copy could not be set aside: {error}")),
+        Err(error) => faulty(node, name, format!("the old copy could not be set aside: {error}")),
     }
+}
+
+fn faulty(node: &Node, name: &DatabaseName, reason: String) -> Place {
+    let epoch = node.state().databases.get(name).map_or(0, |known| known.configuration.epoch);
+    tracing::error!(database = %name, %reason, epoch, "the local copy cannot be used");
+    Place::Faulty { reason, epoch }
 }
 
 fn set_place(node: &Node, name: &DatabaseName, place: Place) {
@@ -163,16 +184,7 @@ async fn look(node: &Arc<Node>, name: &DatabaseName, configuration: Configuratio
             let store = found.map(|(store, _, _)| store);
             carry_out(node, name, &configuration, decide(node.id, &configuration, copy), store).await
         }
-        Err(error) => {
-            let joined = configuration.joined.get(&node.id).copied().unwrap_or(0);
-            if matches!(error, StorageError::Damaged { .. }) && joined == configuration.epoch && joined > 1 {
-                // This node was just taken in anew because the copy is damaged.
-                set_aside(node, name).map_or_else(Place::Faulty, |()| Place::NotHere)
-            } else {
-                tracing::error!(database = %name, %error, "the local copy cannot be used");
-                Place::Faulty(error.to_string())
-            }
-        }
+        Err(error) => faulty(node, name, error.to_string()),
     };
     set_place(node, name, place);
 }
@@ -188,11 +200,11 @@ async fn carry_out(
         (Sharing::Replicate, Some(store)) => open(node, configuration, store),
         (Sharing::HeadStart, Some(store)) => match deploy::head_start(node, name, configuration, store).await {
             Ok(()) => Place::NotHere,
-            Err(error) => Place::Faulty(error.to_string()),
+            Err(error) => faulty(node, name, error.to_string()),
         },
         (Sharing::SetAside { .. }, store) => {
             drop(store);
-            set_aside(node, name).map_or_else(Place::Faulty, |()| Place::NotHere)
+            set_aside(node, name)
         }
         (Sharing::Conflict, Some(store)) => Place::Conflict(store.identity().database),
         (Sharing::Deploy, None) => create_or_deploy(node, name, configuration).await,
@@ -209,9 +221,8 @@ async fn create_or_deploy(node: &Arc<Node>, name: &DatabaseName, configuration: 
     let Ok(system) = node.system() else { return Place::NotHere };
     let flag = format!("{META_CREATED}{}", configuration.uuid);
     if system.store.meta(&flag).is_some() {
-        return Place::Faulty(format!(
-            "the folder of database {name} is gone from this node's disk; it is removed from the configuration and deployed anew"
-        ));
+        let text = "its folder is gone from this node's disk; it is removed from the configuration and deployed anew";
+        return faulty(node, name, text.to_owned());
     }
     match create(node, configuration).await {
         Ok(store) => {
@@ -223,10 +234,10 @@ async fn create_or_deploy(node: &Arc<Node>, name: &DatabaseName, configuration: 
                     wait_durable(&system, lsn).await;
                     open(node, configuration, store)
                 }
-                Err(error) => Place::Faulty(error.to_string()),
+                Err(error) => faulty(node, name, error.to_string()),
             }
         }
-        Err(error) => Place::Faulty(error.to_string()),
+        Err(error) => faulty(node, name, error.to_string()),
     }
 }
 
@@ -327,7 +338,7 @@ fn open(node: &Arc<Node>, configuration: &Configuration, store: Store) -> Place 
             tracing::info!(database = %configuration.name, uuid = %configuration.uuid, epoch = configuration.epoch, new_disk, "open");
             Place::Open(handle)
         }
-        Err(error) => Place::Faulty(format!("its threads could not be started: {error}")),
+        Err(error) => faulty(node, &configuration.name, format!("its threads could not be started: {error}")),
     }
 }
 

@@ -48,7 +48,12 @@ pub(super) enum Place {
     /// Another database of the name lies on the disk.
     Conflict(DatabaseId),
     /// The store cannot be used.
-    Faulty(String),
+    Faulty {
+        /// Why.
+        reason: String,
+        /// Epoch of the configuration when that was found: taken in anew after it, this node gets a new copy.
+        epoch: u64,
+    },
 }
 
 /// A deploy under way.
@@ -169,7 +174,7 @@ impl LocalDatabase {
                 (view.status, view.progress, view.message.clone())
             }
             Place::Conflict(local) => (DatabaseStatus::Conflict, None, Some(self.conflict_message(*local))),
-            Place::Faulty(reason) => (DatabaseStatus::Faulty, None, Some(reason.clone())),
+            Place::Faulty { reason, .. } => (DatabaseStatus::Faulty, None, Some(reason.clone())),
         }
     }
 

@@ -5,7 +5,7 @@ pub use super::database_service::DatabaseService;
 use super::error::ServiceError;
 use super::node::{Node, Place};
 use super::system::{self, Stored};
-use super::{databases, join, node_loop};
+use super::{databases, node_loop};
 use coequal_protocol::membership::{successor, with_learner, without};
 use coequal_protocol::{Ballot, Effect, Key, Revision};
 use coequal_types::rest::{ClusterDescription, DatabaseDescription, NodeDescription, NodeView, SettingsPatch};
@@ -213,7 +213,7 @@ impl NodeService {
     ) -> Result<(DatabaseDescription, bool), ServiceError> {
         let handle = self.node.system()?;
         let deadline_ms = self.node.clock.deadline_ms(deadline);
-        let voters = handle.view().configuration.voters.clone();
+        let voters = self.first_voters();
         settings.write_quorum.check(count(voters.len())).map_err(|e| ServiceError::NotAcceptable(e.to_string()))?;
         let key = system::configuration_key(name);
         let known: Option<Stored<Configuration>> = system::read(&handle, key.clone(), deadline_ms).await?;
@@ -252,6 +252,18 @@ impl NodeService {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A new database begins on every node that is there; those that come later are deployed to.
+    fn first_voters(&self) -> Vec<NodeId> {
+        let state = self.node.state();
+        let there = |entry: &&NodeEntry| entry.id == self.node.id || state.detector.reaches(entry.id);
+        let staying = state.nodes.values().filter(|entry| !entry.leaving && !entry.removed);
+        let mut voters: Vec<NodeId> = staying.filter(there).map(|entry| entry.id).collect();
+        if !voters.contains(&self.node.id) {
+            voters.push(self.node.id);
+        }
+        voters
     }
 
     async fn existing(
@@ -507,9 +519,4 @@ impl RunningNode {
         futures::future::join_all(handles.iter().map(|handle| handle.stop())).await;
         self.service.node.network.shutdown().await;
     }
-}
-
-/// The entry that a node would be taken in with.
-pub(super) fn own_entry(node: &Node) -> NodeEntry {
-    join::own_entry(node)
 }

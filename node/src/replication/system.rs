@@ -6,7 +6,7 @@ use super::replica::{ClientRead, ClientWrite, Event};
 use super::service::Written;
 use coequal_protocol::message::{Condition, Operation, OperationKind};
 use coequal_protocol::{Ballot, Held, Key};
-use coequal_types::{Configuration, DatabaseName, NodeEntry, NodeId};
+use coequal_types::{DatabaseName, NodeEntry, NodeId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -51,11 +51,6 @@ pub fn list<T: DeserializeOwned>(system: &ReplicaHandle, collection: &str) -> Ve
         after = Some(last.key.clone());
         all.extend(page.iter().filter_map(|b| decode(&Held { ballot: b.ballot, revision: b.revision.clone() })));
     }
-}
-
-/// A database's configuration, as this node has it.
-pub fn configuration(system: &ReplicaHandle, name: &DatabaseName) -> Option<Stored<Configuration>> {
-    system.store.chosen(&configuration_key(name)).ok().flatten().as_ref().and_then(decode)
 }
 
 /// A node's entry, as this node has it.

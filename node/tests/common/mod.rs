@@ -83,7 +83,6 @@ pub async fn three(directory: &Path) -> (Vec<TestNode>, Vec<PathBuf>) {
     (nodes, paths)
 }
 
-
 pub async fn restart(path: &Path, name: &str, listen: &str, join: Vec<String>) -> TestNode {
     start(path, name, listen, join).await
 }

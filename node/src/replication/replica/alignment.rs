@@ -76,7 +76,7 @@ pub(super) struct StalePending {
 impl Replica {
     /// Begins (again) to align; SYNCHRONIZING until that is done.
     pub(super) fn start_alignment(&mut self) {
-        if self.fault.is_some() {
+        if self.fault.is_some() || self.superseded.is_some() {
             return;
         }
         let id = self.id();

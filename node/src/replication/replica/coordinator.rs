@@ -39,6 +39,9 @@ impl Replica {
         if let Some(reason) = &self.fault {
             return Some(ServiceError::Faulty { name: self.configuration.name.clone(), reason: reason.clone() });
         }
+        if self.superseded.is_some() {
+            return Some(ServiceError::DatabaseNotAvailable(self.configuration.name.clone(), self.me));
+        }
         self.disk_full.then_some(ServiceError::DiskFull)
     }
 

@@ -1,6 +1,7 @@
 //! Configurations: adopted when newer, on disk before anything is said under them, told to whoever is behind.
 
 use super::{META_CONFIGURATION, Replica};
+use crate::replication::error::ServiceError;
 use bytes::Bytes;
 use coequal_protocol::message::Message;
 use coequal_protocol::record::LogRecord;
@@ -25,7 +26,12 @@ impl Replica {
     /// Takes a newer configuration of this database; everything under way begins again under it.
     pub(super) fn adopt(&mut self, configuration: Configuration) {
         let newer = configuration.uuid == self.configuration.uuid && configuration.epoch > self.configuration.epoch;
-        if !newer || self.fault.is_some() {
+        if !newer || self.fault.is_some() || self.superseded.is_some() {
+            return;
+        }
+        // Taken out and in again in between: this copy's votes count no more, the node replaces it (I7).
+        if configuration.joined.get(&self.me).is_some_and(|joined| *joined > self.configuration.epoch) {
+            self.supersede(configuration);
             return;
         }
         self.configuration = configuration;
@@ -44,14 +50,32 @@ impl Replica {
         self.next_tick_ms = self.now.monotonic_ms;
     }
 
+    /// Says nothing more; waits to be set aside.
+    fn supersede(&mut self, configuration: Configuration) {
+        self.set_status(DatabaseStatus::NotAvailable);
+        self.alignment = None;
+        self.epoch_alignment = None;
+        let name = configuration.name.clone();
+        self.superseded = Some(configuration);
+        self.fail_everything(&ServiceError::DatabaseNotAvailable(name, self.me));
+    }
+
     /// A peer refused our epoch: either we learn from it, or it from us.
     pub(super) fn on_stale_epoch(&mut self, from: NodeId, epoch: u64, configuration: &Bytes) {
         if epoch > self.configuration.epoch {
             self.on_configuration_notice(configuration);
         } else if epoch < self.configuration.epoch {
+            self.behind.insert(from);
+        }
+    }
+
+    /// Peers that refused our newer epoch get it, and then once more what they refused.
+    pub(super) fn bring_up_to_date(&mut self) {
+        for node in std::mem::take(&mut self.behind) {
             let configuration = self.configuration_json();
-            self.send(from, Message::ConfigurationNotice { configuration });
-            // What was refused goes out again once the peer has had time to adopt: by the usual resending.
+            self.send(node, Message::ConfigurationNotice { configuration });
+            self.resend_to(node);
+            self.resend_queries_to(node);
         }
     }
 

@@ -108,6 +108,8 @@ pub struct ReplicaView {
     pub aligned: Option<AlignmentPoint>,
     /// Its configuration.
     pub configuration: Configuration,
+    /// The configuration that made this copy void.
+    pub superseded: Option<Configuration>,
     /// While SYNCHRONIZING.
     pub progress: Option<Progress>,
     /// What is wrong.

@@ -20,7 +20,7 @@ use coequal_protocol::clock::HybridClock;
 use coequal_protocol::{Key, LogRecord, Message, Register};
 use coequal_types::rest::AlignmentPoint;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Answers that wait until what they promise is on disk (I3).
@@ -64,8 +64,10 @@ pub struct Replica {
     new_disk: bool,
     origins: feed::Origins,
     stale: alignment::StalePending,
+    behind: BTreeSet<NodeId>,
     disk_full: bool,
     fault: Option<String>,
+    superseded: Option<Configuration>,
     next_tick_ms: u64,
 }
 
@@ -114,8 +116,10 @@ impl Replica {
             new_disk: start.new_disk,
             origins: feed::Origins::default(),
             stale: alignment::StalePending::default(),
+            behind: BTreeSet::new(),
             disk_full: false,
             fault: None,
+            superseded: None,
             next_tick_ms: 0,
         };
         replica.record_configuration();
@@ -144,7 +148,8 @@ impl Replica {
     /// Everything that is due by now, and the feeds that wait for entries. Called after a run of events.
     pub fn advance(&mut self, now: Now) {
         self.now = now;
-        if self.fault.is_none() {
+        if self.fault.is_none() && self.superseded.is_none() {
+            self.bring_up_to_date();
             self.run_due_slots();
             if now.monotonic_ms >= self.next_tick_ms {
                 self.next_tick_ms = now.monotonic_ms + TICK_MS;
@@ -218,7 +223,7 @@ impl Replica {
     }
 
     fn on_peer_message(&mut self, from: NodeId, incarnation: Incarnation, message: Message) {
-        if self.fault.is_some() {
+        if self.fault.is_some() || self.superseded.is_some() {
             return;
         }
         if from != self.me {
@@ -372,6 +377,7 @@ impl Replica {
             aligned_epoch: self.aligned_epoch,
             aligned: self.aligned.clone(),
             configuration: self.configuration.clone(),
+            superseded: self.superseded.clone(),
             progress: self.progress(),
             message: self.fault.clone().or_else(|| {
                 self.disk_full

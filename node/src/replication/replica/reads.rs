@@ -60,6 +60,18 @@ impl Replica {
         }
     }
 
+    /// A peer can answer now what it refused before.
+    pub(super) fn resend_queries_to(&mut self, node: NodeId) {
+        let epoch = self.configuration.epoch;
+        let waiting: Vec<Message> = self
+            .queries
+            .iter()
+            .filter(|(_, flight)| !flight.query.answered().contains(&node))
+            .map(|(read, f)| Message::Query { epoch, key: f.key.clone(), read: *read, known: f.query.known() })
+            .collect();
+        waiting.into_iter().for_each(|message| self.send(node, message));
+    }
+
     pub(super) fn on_query_answer(
         &mut self,
         from: NodeId,
