@@ -31,6 +31,7 @@ mod health;
 mod listing;
 mod metrics;
 mod openapi;
+mod openapi_table;
 mod replication;
 
 pub use openapi::document as openapi_document;
