@@ -11,6 +11,7 @@ pub mod shell;
 
 mod admission;
 mod body;
+mod drain;
 mod headers;
 mod http_metrics;
 mod idempotency;
