@@ -143,3 +143,42 @@ async fn a_client_that_sends_nothing_for_a_minute_is_told_and_let_go() {
     assert!(std::str::from_utf8(&result).unwrap().contains("body-timeout"));
     assert!(waiting.recv().await.is_none());
 }
+
+/// The answer begins before the body has ended; both directions go on at once.
+#[tokio::test]
+async fn a_batch_over_http_1_is_answered_while_it_is_sent() {
+    use super::super::serve::{ConnectionSettings, serve};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let engine = Engine::default();
+    let handler = move |body: Body| async move {
+        let (results, waiting) = mpsc::channel(RESULTS_WAITING);
+        let lines = Lines::new(body.into_data_stream(), 200);
+        tokio::spawn(run(lines, context(), move |writes| engine.clone().write(writes), results));
+        Body::from_stream(ReceiverStream::new(waiting))
+    };
+    let router = axum::Router::new().route("/", axum::routing::post(handler));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, router, ConnectionSettings::default(), std::future::pending::<()>()));
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    writing.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1 << 20];
+    let mut length = 0;
+    for at in 0..20 {
+        let lines: String = (0..500).map(|n| put(at * 500 + n)).collect();
+        writing.write_all(format!("{:x}\r\n{lines}\r\n", lines.len()).as_bytes()).await.unwrap();
+        let last = format!("\"key\":\"{}\"", at * 500 + 499);
+        while !String::from_utf8_lossy(&answer[..length]).contains(&last) {
+            let more = reading.read(&mut answer[length..]).await.unwrap();
+            assert!(more > 0, "the answer ended after {at} chunks");
+            length += more;
+            answer.resize(answer.len().max(length + (1 << 16)), 0);
+        }
+    }
+    writing.write_all(b"0\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    reading.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n") || answer[..length].ends_with(b"0\r\n\r\n"));
+}

@@ -26,6 +26,8 @@ const LIMIT_MAX: usize = 1_000_000;
 const STEP_ENTRIES: usize = 256;
 /// How often a following stream shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long a following stream waits at least before it reads again.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How entries are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +97,15 @@ impl Position {
             entries.map_err(|_| RequestError::DeadlineExceeded { written: false })?;
         Ok(entries?)
     }
+
+    /// True when there may be something new; false when it is time for a heartbeat.
+    async fn wait(&self) -> bool {
+        let heartbeat = Instant::now() + HEARTBEAT;
+        // Changes come in groups; the pause also bounds how often an idle feed is read.
+        tokio::time::sleep(PAUSE).await;
+        let change = self.service.wait_for_change(self.after, heartbeat);
+        tokio::time::timeout_at(heartbeat.into(), change).await.is_ok() && Instant::now() < heartbeat
+    }
 }
 
 /// One piece of the answer: some entries, or a heartbeat.
@@ -108,11 +119,7 @@ async fn step(mut position: Position) -> Result<Option<(Bytes, Position)>, std::
             if !position.follow {
                 return Ok(None);
             }
-            let heartbeat = Instant::now() + HEARTBEAT;
-            let _ =
-                tokio::time::timeout_at(heartbeat.into(), position.service.wait_for_change(position.after, heartbeat))
-                    .await;
-            if Instant::now() < heartbeat {
+            if position.wait().await {
                 continue;
             }
             return Ok(Some((Bytes::from_static(heartbeat_text(position.format)), position)));

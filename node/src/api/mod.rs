@@ -11,6 +11,7 @@ pub mod shell;
 
 mod admission;
 mod body;
+mod drain;
 mod headers;
 mod http_metrics;
 mod idempotency;
@@ -31,6 +32,7 @@ mod health;
 mod listing;
 mod metrics;
 mod openapi;
+mod openapi_table;
 mod replication;
 
 pub use openapi::document as openapi_document;

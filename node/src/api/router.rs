@@ -74,3 +74,7 @@ fn of_documents() -> Router<ApiState> {
         .route(p::BATCH, post(batch::write))
         .route(p::EXPORT, get(export::stream))
 }
+
+#[cfg(test)]
+#[path = "router_test.rs"]
+mod tests;

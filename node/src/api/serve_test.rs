@@ -97,3 +97,39 @@ async fn connections_above_the_bound_wait() {
     drop(held);
     assert!(second.await.unwrap().ends_with("here"));
 }
+
+/// A client that, like many, sends its whole body before it reads the answer.
+async fn send_then_read(address: SocketAddr, head: &str, body_bytes: usize) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(head.as_bytes()).await?;
+    let block = vec![b'x'; 64 << 10];
+    for _ in 0..body_bytes / block.len() {
+        stream.write_all(&block).await?;
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Simple clients sent a large body, met a closed connection in the middle of it, and never saw why they
+/// were refused: the answer was there, but unread bytes made the kernel reset the connection.
+#[tokio::test]
+async fn a_client_that_sends_a_body_that_is_too_large_still_reads_the_refusal() {
+    use super::super::{ApiSettings, body, problem::Refusal, router::with_shell, shell::Shell};
+    let settings = ApiSettings::default();
+    let shell = Arc::new(Shell::new(&"a".parse().unwrap(), coequal_types::NodeId(1), &settings));
+    let handler = |headers: http::HeaderMap, body: axum::body::Body| async move {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        body::read(&headers, body, body::Limit::document(1 << 20), 0, deadline).await.map_err(Refusal::from)
+    };
+    let router = with_shell(Router::new().route(super::super::paths::NODE, axum::routing::put(handler)), shell);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, router, ConnectionSettings::default(), std::future::pending::<()>()));
+    let bytes = 12 << 20;
+    for path in ["/v1/node", "/v1/nothing"] {
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n");
+        let answer = send_then_read(address, &head, bytes).await.expect(path);
+        assert!(answer.contains("application/problem+json"), "{path}: {answer}");
+    }
+}

@@ -3,6 +3,7 @@
 
 use super::ApiSettings;
 use super::admission::Admission;
+use super::drain;
 use super::headers::single;
 use super::http_metrics::HttpMetrics;
 use super::paths::{self, Load};
@@ -102,7 +103,13 @@ pub async fn surround(State(shell): State<Arc<Shell>>, request: Request, next: N
     let method = request.method().clone();
     let template = request.extensions().get::<MatchedPath>().and_then(|matched| paths::find(matched.as_str()));
     let load = template.map_or(Load::Request, |(_, route)| route.load);
+    let (request, rest) = drain::keep(request);
     let mut response = run(&shell, request, next, load).await.unwrap_or_else(IntoResponse::into_response);
+    if let Some(rest) = rest
+        && response.status().as_u16() >= 400
+    {
+        rest.drain().await;
+    }
     drop(in_flight);
     shell.metrics.observe(template.map(|(at, _)| at), &method, response.status(), started.elapsed());
     if response.status().is_server_error() {
