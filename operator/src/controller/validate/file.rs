@@ -20,6 +20,10 @@ pub fn read_manifest(path: &Path) -> Result<String, Fault> {
     if metadata.is_dir() {
         return Err(fault(format!("{name} is a directory; give one manifest file with -f")));
     }
+    // A pipe could block for ever, and could not be watched for changes.
+    if !metadata.is_file() {
+        return Err(fault(format!("{name} is not a regular file; give the path of a manifest with -f")));
+    }
     let file = std::fs::File::open(path).map_err(|error| fault(format!("file {name} cannot be read: {error}")))?;
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large, whatever its metadata say.

@@ -1,6 +1,6 @@
 //! One test per refusal: each has its path, and its message names the value and the way out.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use super::*;
 use coequal_types::{ReadQuorum, WriteQuorum};
