@@ -166,8 +166,6 @@ impl LocalNode {
         let (status, why) = self.status(seen, now);
         let report = self.look.as_ref().and_then(|look| look.report.as_ref());
         let id = report.map(|report| report.id);
-        let views = seen.nodes.iter().filter_map(|node| node.view.as_ref());
-        let leaving = views.flat_map(|view| &view.nodes).any(|entry| Some(entry.id) == id && entry.leaving);
         let next = self.next_start.filter(|_| self.process.is_none());
         NodeRow {
             name: self.name.to_string(),
@@ -179,8 +177,17 @@ impl LocalNode {
             backlog_entries: id.and_then(|id| seen.backlog_entries(id)),
             restarts: self.restarts,
             next_start_seconds: next.map(|at| at.saturating_duration_since(now).as_secs_f64().ceil() as u64),
-            leaving,
+            leaving: self.is_leaving(seen),
         }
+    }
+
+    /// Whether any node knows that it is on its way out of the cluster.
+    pub fn is_leaving(&self, seen: &Observed) -> bool {
+        let Some(id) = self.look.as_ref().and_then(|look| look.report.as_ref()).map(|report| report.id) else {
+            return false;
+        };
+        let views = seen.nodes.iter().filter_map(|node| node.view.as_ref());
+        views.flat_map(|view| &view.nodes).any(|entry| entry.id == id && entry.leaving)
     }
 }
 

@@ -101,6 +101,10 @@ pub fn sayings(row: &NodeRow) -> Vec<Saying> {
     let mut found = Vec::new();
     let users: Vec<&DatabaseOnNode> = row.databases.iter().filter(|database| !database.name.is_system()).collect();
     let mut node = said(&row.name, row.status.as_str());
+    if row.leaving {
+        node.line += " (leaving the cluster)";
+        node.state = node.line.clone();
+    }
     if let Some(message) = &row.message {
         node.line += &format!(" ({message})");
         node.state = node.line.clone();

@@ -57,6 +57,7 @@ pub struct Supervisor {
     waiting_for: Option<String>,
     undeclared: BTreeSet<DatabaseName>,
     was_all_online: bool,
+    has_shown_how: bool,
     stop_requests: u32,
     screen: Screen,
 }
@@ -84,6 +85,7 @@ impl Supervisor {
             waiting_for: None,
             undeclared: BTreeSet::new(),
             was_all_online: false,
+            has_shown_how: false,
             stop_requests: 0,
             screen: Screen::open(),
         };
@@ -134,9 +136,13 @@ impl Supervisor {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks: u64 = 0;
         while self.stop_requests == 0 || self.nodes.values().any(|node| node.process.is_some()) {
-            tokio::select! {
+            // Looks come often; what follows from them has time until the next tick.
+            let acts = tokio::select! {
                 Some(message) = self.inbox.recv() => self.take(message)?,
-                Some(StopRequest::Stop) = signals.recv() => self.stop_requested(),
+                Some(StopRequest::Stop) = signals.recv() => {
+                    self.stop_requested();
+                    true
+                }
                 _ = tick.tick() => {
                     ticks += 1;
                     if self.stop_requests == 0 && let Some(reading) = manifest.look() {
@@ -146,10 +152,14 @@ impl Supervisor {
                         self.rotate_logs();
                     }
                     self.draw();
+                    true
                 }
-            }
-            if self.stop_requests == 0 {
+            };
+            if acts && self.stop_requests == 0 {
                 self.reconcile()?;
+            }
+            if acts {
+                self.tell_changes();
             }
         }
         self.draw();
@@ -157,7 +167,8 @@ impl Supervisor {
         Ok(())
     }
 
-    fn take(&mut self, message: Message) -> Result<(), LocalError> {
+    /// Takes in a message; gives back whether to act on it at once.
+    fn take(&mut self, message: Message) -> Result<bool, LocalError> {
         match message {
             Message::Looked { ordinal, generation, look } => {
                 let now = Instant::now();
@@ -166,15 +177,17 @@ impl Supervisor {
                     node.saw(*look, now);
                     self.note_cluster(cluster_id)?;
                 }
-                self.tell_changes();
-                Ok(())
+                Ok(false)
             }
-            Message::Ended { ordinal, generation, status } => self.ended(ordinal, generation, &status),
+            Message::Ended { ordinal, generation, status } => {
+                self.ended(ordinal, generation, &status)?;
+                Ok(true)
+            }
             Message::Asked { step, result } => {
                 if let Some(text) = self.pace.ended(&step, &result, Instant::now()) {
                     self.screen.tell(&text);
                 }
-                Ok(())
+                Ok(true)
             }
         }
     }
@@ -402,7 +415,6 @@ impl Supervisor {
         let changes = summary::changes(&self.wish, &wish);
         self.screen.tell(&format!("the manifest is accepted: {changes}"));
         self.wish = wish;
-        self.was_all_online = false;
     }
 
     fn stop_requested(&mut self) {
@@ -458,11 +470,15 @@ impl Supervisor {
         self.undeclared = undeclared;
         let summary = summary::summary(&self.wish, &seen, self.nodes.values(), now);
         if summary.is_all_online() && !self.was_all_online {
-            self.was_all_online = true;
-            for line in summary::how_to_try(&self.wish, self.nodes.values()) {
-                self.screen.plain(line);
+            self.screen.tell(&format!("all {} nodes are ONLINE", self.wish.replicas));
+            if !self.has_shown_how {
+                self.has_shown_how = true;
+                summary::how_to_try(&self.wish, self.nodes.values())
+                    .into_iter()
+                    .for_each(|line| self.screen.plain(line));
             }
         }
+        self.was_all_online = summary.is_all_online();
     }
 
     fn draw(&mut self) {

@@ -34,9 +34,12 @@ pub(super) fn is_listed(name: &NodeName, desired: &[NodeName], seen: &Observed) 
 /// A node that is wished, but was told to leave or is already out: the wish came back.
 pub(super) fn admit(desired: &[NodeName], seen: &Observed, via: &ObservedNode) -> Option<Step> {
     desired.iter().filter(|name| **name != via.name).find_map(|name| {
-        let report = seen.node(name).and_then(|node| node.report.as_ref())?;
+        let node = seen.node(name)?;
+        let report = node.report.as_ref()?;
         let leaving = entries(name, desired, seen).any(|entry| entry.leaving && entry.id == report.id);
-        let is_out = report.cluster_id.is_some() && is_listed(name, desired, seen) == Some(false);
+        // A node that has just joined lists itself before all others have heard of it.
+        let lists_itself = node.view.as_ref().is_none_or(|view| view.nodes.iter().any(|entry| entry.id == report.id));
+        let is_out = report.cluster_id.is_some() && !lists_itself && is_listed(name, desired, seen) == Some(false);
         (leaving || is_out).then(|| Step::Admit {
             via: via.name.clone(),
             name: name.clone(),
