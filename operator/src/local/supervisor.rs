@@ -162,8 +162,8 @@ impl Supervisor {
                 self.tell_changes();
             }
         }
-        self.draw();
         self.screen.tell("stopped; the data is kept");
+        self.draw();
         Ok(())
     }
 
