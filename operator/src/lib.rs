@@ -1,1 +1,7 @@
-//! placeholder
+//! Turns a `ReplicatedDatabase` into living replica nodes. Modules stand in reading order, from the
+//! outside in; arrows go one way only: main, args, local, controller, crd, and the shared types.
+
+pub mod args;
+pub mod controller;
+pub mod crd;
+pub mod local;

@@ -1,0 +1,7 @@
+//! From a wish to the next step: validate, then decide. No I/O here; Kubernetes and local mode share it.
+
+pub mod cluster_status;
+pub mod decisions;
+pub mod node_status;
+pub mod observed;
+pub mod validate;

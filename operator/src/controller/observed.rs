@@ -1,0 +1,119 @@
+//! What was seen in one look at a cluster. No I/O: whoever looked fills it in.
+
+use coequal_types::rest::{ClusterDescription, DatabaseDescription, NodeDescription, ReplicationDescription};
+use coequal_types::{NodeId, NodeName, NodeStatus};
+
+/// What carries a node: a process here, a pod on Kubernetes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// There is none.
+    Absent,
+    /// It ended by itself and waits for its next start.
+    BackingOff,
+    /// It runs.
+    Running,
+    /// It was told to stop.
+    Stopping,
+    /// Nobody knows (the machine is lost).
+    Unknown,
+}
+
+/// What is recorded of the cluster's beginning, outside of the nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beginning {
+    /// No node was told to initialise.
+    NotBegun,
+    /// This node, and no other, may initialise.
+    Chosen(NodeName),
+    /// Initialised, with this identity. Never again.
+    Initialized(uuid::Uuid),
+}
+
+/// One node as it was seen.
+#[derive(Debug, Clone)]
+pub struct ObservedNode {
+    /// Its name.
+    pub name: NodeName,
+    /// The number at the end of the name.
+    pub ordinal: u32,
+    /// What carries it.
+    pub carrier: Carrier,
+    /// Whether it has a data directory or volume.
+    pub has_data: bool,
+    /// Whether its readiness probe passes; `None` without an answer.
+    pub ready: Option<bool>,
+    /// Its own report; `None` without an answer.
+    pub report: Option<NodeDescription>,
+    /// All nodes as it sees them.
+    pub view: Option<ClusterDescription>,
+    /// Databases that it knows.
+    pub databases: Option<Vec<DatabaseDescription>>,
+    /// Replication of each database as it sees it.
+    pub replication: Vec<ReplicationDescription>,
+}
+
+/// Everything that was seen.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// How the cluster began.
+    pub beginning: Beginning,
+    /// Nodes that have a carrier or data, by ordinal.
+    pub nodes: Vec<ObservedNode>,
+}
+
+impl ObservedNode {
+    /// A node of which nothing is known but its name.
+    pub fn unseen(name: NodeName, ordinal: u32) -> Self {
+        Self {
+            name,
+            ordinal,
+            carrier: Carrier::Absent,
+            has_data: false,
+            ready: None,
+            report: None,
+            view: None,
+            databases: None,
+            replication: Vec::new(),
+        }
+    }
+
+    /// Whether it answers and says that it takes part in its cluster.
+    pub fn takes_part(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.status == NodeStatus::Online && report.cluster_id.is_some())
+    }
+
+    /// Its identity, by its own word.
+    pub fn id(&self) -> Option<NodeId> {
+        self.report.as_ref().map(|report| report.id)
+    }
+}
+
+impl Observed {
+    /// The node with this name.
+    pub fn node(&self, name: &NodeName) -> Option<&ObservedNode> {
+        self.nodes.iter().find(|node| node.name == *name)
+    }
+
+    /// Whether another answering node reaches `name`; `None` if no other node can tell.
+    pub fn reached_by_peers(&self, name: &NodeName) -> Option<bool> {
+        let mut told = None;
+        for peer in self.nodes.iter().filter(|peer| peer.name != *name && peer.takes_part()) {
+            for view in peer.view.iter().flat_map(|view| &view.nodes).filter(|view| view.name == *name) {
+                told = Some(told.unwrap_or(false) || view.reachable);
+            }
+        }
+        told
+    }
+
+    /// Entries that others keep for this node: the longest queue of each database, summed.
+    pub fn backlog_entries(&self, id: NodeId) -> Option<u64> {
+        let mut longest = std::collections::BTreeMap::new();
+        for replication in self.nodes.iter().flat_map(|node| &node.replication).filter(|seen| seen.node != id) {
+            for replica in replication.nodes.iter().filter(|replica| replica.node == id) {
+                let entry = longest.entry(replication.uuid).or_insert(0);
+                *entry = replica.backlog_entries.max(*entry);
+            }
+        }
+        (!longest.is_empty()).then(|| longest.values().sum())
+    }
+}
