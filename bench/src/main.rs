@@ -1,1 +1,3 @@
+//! A closed-loop load generator for the HTTP API.
+
 fn main() {}

@@ -9,11 +9,6 @@ use coequal_types::rest::Problem;
 use http::{Request, StatusCode, header};
 use tower::ServiceExt as _;
 
-/// An engine that is never asked.
-fn engine() -> NodeService {
-    NodeService {}
-}
-
 async fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &'static str) -> Response {
     let settings = ApiSettings::default();
     let shell = Arc::new(Shell::new(&"a".parse().unwrap(), NodeId(1), &settings));
@@ -21,7 +16,10 @@ async fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &'static 
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    router_in(engine(), settings, shell).oneshot(request.body(Body::from(body)).unwrap()).await.unwrap()
+    router_in(crate::replication::idle_service().await, settings, shell)
+        .oneshot(request.body(Body::from(body)).unwrap())
+        .await
+        .unwrap()
 }
 
 async fn problem(response: Response) -> Problem {

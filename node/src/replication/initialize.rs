@@ -4,7 +4,7 @@ use super::error::ServiceError;
 use super::node::Node;
 use super::{databases, join, system};
 use coequal_protocol::Message;
-use coequal_types::{ClusterId, Configuration, DatabaseName, DatabaseSettings, NodeEntry};
+use coequal_types::{ClusterId, Configuration, DatabaseName, DatabaseSettings, NodeEntry, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -91,7 +91,8 @@ pub(super) async fn resume(node: &Arc<Node>) {
     }
 }
 
-/// Asks a running node by its address who it is, and takes it in.
+/// Takes a running node, known only by its address, into this cluster: a node that is being removed stays, a new
+/// one is told whom to ask. Waits until the node is listed, or the deadline.
 pub(super) async fn invite(node: &Arc<Node>, address: &str, deadline: Instant) -> Result<(), ServiceError> {
     node.system()?;
     let cluster = node.state().cluster;
@@ -100,16 +101,47 @@ pub(super) async fn invite(node: &Arc<Node>, address: &str, deadline: Instant) -
     let request = Message::JoinRequest { entry: entry.into(), cluster };
     let (hello, _) = node.network.ask_once(address, request, timeout).await.map_err(|error| {
         ServiceError::NotAcceptable(format!(
-            "no node answers at {address}: {error}; give the address at which it listens for peers"
+            "no node answers at {address}: {error}; give the address at which it listens for other nodes"
         ))
     })?;
     if hello.cluster.is_some_and(|theirs| Some(theirs) != cluster) {
-        return Err(ServiceError::Conflict(format!(
-            "the node at {address} belongs to another cluster; nothing was changed"
-        )));
+        let text = format!("the node at {address} belongs to another cluster; nothing was changed");
+        return Err(ServiceError::Conflict(text));
     }
-    Err(ServiceError::Conflict(format!(
-        "node {} at {address} is running and belongs to no cluster; start it with --join {} and it is taken in by itself",
-        hello.name, node.settings.peer_address
-    )))
+    stay(node, hello.node, deadline).await?;
+    while !node.state().nodes.contains_key(&hello.node) {
+        if Instant::now() >= deadline {
+            let text =
+                format!("node {} at {address} was invited and has not joined yet; look at GET /v1/cluster", hello.name);
+            return Err(ServiceError::Conflict(text));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Ends a removal that has not come to its end.
+async fn stay(node: &Arc<Node>, id: NodeId, deadline: Instant) -> Result<(), ServiceError> {
+    let handle = node.system()?;
+    let deadline_ms = node.clock.deadline_ms(deadline);
+    loop {
+        let known: Option<system::Stored<NodeEntry>> = system::read(&handle, system::node_key(id), deadline_ms).await?;
+        let Some(known) = known else { return Ok(()) };
+        if known.value.removed {
+            let text = format!(
+                "node {} ({id}) was removed from this cluster; start it with an empty data directory to come back as a new node",
+                known.value.name
+            );
+            return Err(ServiceError::Conflict(text));
+        }
+        if !known.value.leaving {
+            return Ok(());
+        }
+        let staying = NodeEntry { leaving: false, ..known.value };
+        match system::write(&handle, system::node_key(id), &staying, Some(known.stamp), deadline_ms).await {
+            Ok(_) => return Ok(()),
+            Err(ServiceError::Rejected(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

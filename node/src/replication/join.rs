@@ -42,7 +42,8 @@ pub(super) fn own_entry(node: &Node) -> NodeEntry {
 }
 
 async fn ask_all(node: &Arc<Node>) {
-    for address in &node.settings.join {
+    let invited_by = node.state().invited_by.clone();
+    for address in node.settings.join.iter().chain(&invited_by) {
         let Ok(entry) = serde_json::to_vec(&own_entry(node)) else { return };
         let cluster = node.state().cluster;
         let request = Message::JoinRequest { entry: Bytes::from(entry), cluster };
@@ -96,7 +97,16 @@ pub(super) async fn answer(node: &Arc<Node>, message: Message) -> Message {
         return refuse("the join request's entry is not readable".to_owned());
     };
     let own = node.state().cluster;
-    let Some(own) = own else { return refuse(String::new()) };
+    let Some(own) = own else {
+        if cluster.is_some() {
+            // A member invites this node: it is asked to take us in from now on.
+            node.state().invited_by = Some(entry.peer_address);
+        }
+        return refuse(String::new());
+    };
+    if entry.id == node.id {
+        return refuse(String::new());
+    }
     if cluster.is_some_and(|cluster| cluster != own) {
         return refuse(format!(
             "node {} belongs to another cluster than this one ({own}); start it with an empty data directory to join this one",

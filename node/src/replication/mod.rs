@@ -52,6 +52,7 @@ pub async fn start(
         detector: FailureDetector::new(settings.unreachable_after_ms),
         connected: BTreeSet::new(),
         refused: None,
+        invited_by: None,
     };
     let node = Arc::new(node::Node {
         id: directory.node(),
@@ -71,4 +72,33 @@ pub async fn start(
         initialize::resume(&node).await;
     }
     Ok(running)
+}
+
+/// A node of no cluster on a directory that is gone when the process ends, for tests of the rooms above.
+#[cfg(test)]
+pub(crate) async fn idle_service() -> NodeService {
+    let path = tempfile::tempdir().expect("directory").keep();
+    let directory = DataDirectory::open(&path).expect("data directory");
+    let (sender, events) = mpsc::channel(8);
+    let identity = crate::network::Identity {
+        node: directory.node(),
+        incarnation: directory.incarnation(),
+        name: "idle".parse().expect("name"),
+        cluster: None,
+    };
+    let listen = "127.0.0.1:0".parse().expect("address");
+    let network =
+        Network::start(crate::network::NetworkSettings::new(listen, identity), sender).await.expect("network");
+    let settings = NodeSettings {
+        name: "idle".parse().expect("name"),
+        peer_address: network.local_address().to_string(),
+        api_address: "127.0.0.1:1".to_owned(),
+        initialize: false,
+        join: Vec::new(),
+        store: crate::storage::StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 },
+        unreachable_after_ms: 1500,
+    };
+    let running = start(settings, directory, network, events).await.expect("node");
+    let _ = std::fs::remove_dir_all(path);
+    running.service.clone()
 }

@@ -79,6 +79,8 @@ pub(super) struct State {
     pub detector: FailureDetector,
     pub connected: BTreeSet<NodeId>,
     pub refused: Option<String>,
+    /// A member that invited this node while it belonged to no cluster.
+    pub invited_by: Option<String>,
 }
 
 /// Everything that the tasks of a node share.
