@@ -8,7 +8,7 @@ use crate::message::{Operation, Rejection};
 use crate::operation::{Applied, apply};
 use crate::quorum::{NodeSet, is_read_quorum, is_write_quorum};
 use crate::register::Held;
-use crate::revision::{Effect, HISTORY_DEPTH, Revision};
+use crate::revision::{Effect, Revision};
 use coequal_types::{Configuration, NodeId};
 use std::sync::Arc;
 
@@ -245,11 +245,9 @@ impl Proposal {
     }
 
     /// Whether it can be told that no earlier accept of this proposal was applied: none was sent, or the
-    /// document's history reaches back to the version that each started from.
+    /// document's history tells (each document remembers the last write of each coordinator).
     fn past_is_certain(&self, current: Option<&Revision>) -> bool {
-        let version = current.map_or(0, |revision| revision.version);
-        let remembered = current.map_or(0, |revision| revision.history.len()).min(HISTORY_DEPTH) as u64;
-        self.sent.iter().all(|sent| version.saturating_sub(sent.base_version) <= remembered)
+        self.sent.iter().all(|sent| current.is_none_or(|revision| revision.excludes(sent.stamp, sent.base_version)))
     }
 
     /// Answers about `best`, once it is known to be chosen above every accept sent before; else gets it

@@ -19,8 +19,9 @@ pub enum Effect {
     Deleted,
 }
 
-/// How many of a document's last writes it remembers.
-pub const HISTORY_DEPTH: usize = 16;
+/// How many of its writes a document remembers: the last of each coordinator, and beside those at least the last
+/// 16 of all while no more than 9 coordinators take turns.
+pub const HISTORY_DEPTH: usize = 24;
 
 /// One remembered write of a document: enough to answer its retry exactly (I9).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +45,41 @@ pub struct Revision {
     pub stamp: Ballot,
     /// JSON text, or `None` for a tombstone.
     pub body: Option<Bytes>,
-    /// The last writes, oldest first, this one last; at most [`HISTORY_DEPTH`].
+    /// The last writes, oldest first, this one last; at most [`HISTORY_DEPTH`] (see [`remember`]).
     pub history: Vec<HistoryEntry>,
 }
 
+/// Adds a write to a history and drops the oldest one that is not the last of its coordinator. So a coordinator
+/// can always find out whether its last write of a document was applied, however many others came after it.
+pub fn remember(history: &mut Vec<HistoryEntry>, entry: HistoryEntry) {
+    history.push(entry);
+    while history.len() > HISTORY_DEPTH {
+        let superseded = |(at, entry): (usize, &HistoryEntry)| {
+            history[at + 1..].iter().any(|later| same_coordinator(later.stamp, entry.stamp)).then_some(at)
+        };
+        let drop = history.iter().enumerate().find_map(superseded).unwrap_or(0);
+        history.remove(drop);
+    }
+}
+
+fn same_coordinator(a: Ballot, b: Ballot) -> bool {
+    (a.node, a.incarnation) == (b.node, b.incarnation)
+}
+
 impl Revision {
+    /// Whether this revision tells for certain that the write of `stamp`, which its coordinator based on
+    /// `base_version` and of which nothing is to be seen here, is not part of its past.
+    pub fn excludes(&self, stamp: Ballot, base_version: u64) -> bool {
+        let heard_of = self.history.iter().any(|entry| same_coordinator(entry.stamp, stamp));
+        // A coordinator's last write is only forgotten when all entries are of different coordinators, the oldest
+        // first; from then on that is so for ever. So with fewer coordinators, or with something older still
+        // remembered, nothing that came after `base_version` was forgotten.
+        let coordinators: std::collections::HashSet<_> =
+            self.history.iter().map(|entry| (entry.stamp.node, entry.stamp.incarnation)).collect();
+        let oldest = self.history.first().map_or(0, |entry| entry.version);
+        heard_of || coordinators.len() < HISTORY_DEPTH || oldest <= base_version
+    }
+
     /// Whether the document is deleted.
     pub fn is_tombstone(&self) -> bool {
         self.body.is_none()

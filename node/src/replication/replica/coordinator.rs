@@ -18,6 +18,8 @@ const RESEND_MAX_MS: u64 = 1_000;
 /// Rounds that a proposal may lose before its key is called hot.
 const LOST_ROUNDS_HOT: u32 = 3;
 const FORWARDS_MAX: usize = 65_536;
+/// A coordinator that is away for longer than this is not waited for.
+const FORWARD_LOST_MS: u64 = 500;
 
 impl Replica {
     pub(super) fn on_client_write(&mut self, write: ClientWrite) {
@@ -256,6 +258,7 @@ impl Replica {
             Reply::Read(reply) => reply(result.map(|_| None)),
             Reply::Forwarded { to, forward } => {
                 let result = slot::forward_result(&result);
+                self.served.end(to, forward, &result);
                 self.send(to, Message::ForwardAnswer { forward, result });
             }
             Reply::Nobody => {}
@@ -393,17 +396,28 @@ impl Replica {
 
     fn forward(&mut self, to: NodeId, write: ClientWrite) {
         let forward = self.id();
+        let ClientWrite { key, operation, deadline_ms, reply, .. } = write;
+        self.forwards.insert(forward, ForwardedWrite { to, key, operation, deadline_ms, lost_ms: None, reply });
+        self.send_forward(forward);
+    }
+
+    fn send_forward(&mut self, forward: u64) {
+        let Some(write) = self.forwards.get(&forward) else { return };
         let left_ms = write.deadline_ms.saturating_sub(self.now.monotonic_ms);
         let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-        let message = Message::Forward { forward, key: write.key, operation: write.operation, deadline_ms };
-        self.forwards.insert(forward, ForwardedWrite { to, deadline_ms: write.deadline_ms, reply: write.reply });
-        self.send(to, message);
+        let (key, operation, to) = (write.key.clone(), write.operation.clone(), write.to);
+        self.send(to, Message::Forward { forward, key, operation, deadline_ms });
     }
 
     pub(super) fn on_forward(&mut self, from: NodeId, forward: u64, key: Key, operation: Operation, deadline_ms: u32) {
+        match self.served.known(from, forward) {
+            Some(Some(result)) => return self.send(from, Message::ForwardAnswer { forward, result }),
+            Some(None) => return,
+            None => self.served.begin(from, forward),
+        }
         let reply = Reply::Forwarded { to: from, forward };
-        if self.refuses_writes().is_some() {
-            return self.reply(reply, Err(ServiceError::DiskFull));
+        if let Some(error) = self.refuses_writes() {
+            return self.reply(reply, Err(error));
         }
         self.slots.mark_hot(&key, self.now.monotonic_ms);
         let deadline_ms = self.now.monotonic_ms + u64::from(deadline_ms);
@@ -422,11 +436,27 @@ impl Replica {
         });
     }
 
+    /// Forwarded writes past their deadline, or whose coordinator stays away: what became of them cannot be told
+    /// here (G7).
     pub(super) fn expire_forwards(&mut self, now_ms: u64) {
-        self.end_forwards(|forwarded| forwarded.deadline_ms <= now_ms);
+        let away = |lost: u64| now_ms.saturating_sub(lost) > FORWARD_LOST_MS;
+        self.end_forwards(|forwarded| forwarded.deadline_ms <= now_ms || forwarded.lost_ms.is_some_and(away));
     }
 
-    /// The coordinator of forwarded writes is gone: what became of them cannot be told here (G7).
+    /// The coordinator of forwarded writes went away or came back; back again, it is asked once more.
+    pub(super) fn note_forwards_to(&mut self, node: NodeId, reachable: bool) {
+        let now_ms = self.now.monotonic_ms;
+        let mut again = Vec::new();
+        for (id, forwarded) in self.forwards.iter_mut().filter(|(_, forwarded)| forwarded.to == node) {
+            forwarded.lost_ms = (!reachable).then_some(now_ms);
+            again.push(*id);
+        }
+        if reachable {
+            again.into_iter().for_each(|id| self.send_forward(id));
+        }
+    }
+
+    /// The coordinator started anew and knows nothing of what it was doing.
     pub(super) fn fail_forwards_to(&mut self, node: NodeId) {
         self.end_forwards(|forwarded| forwarded.to == node);
     }

@@ -52,6 +52,7 @@ pub struct Replica {
     slots: slot::Slots,
     queries: HashMap<u64, reads::QueryInFlight>,
     forwards: HashMap<u64, slot::ForwardedWrite>,
+    served: slot::Served,
     next_id: u64,
     gated: VecDeque<(Lsn, Gated)>,
     local: VecDeque<Message>,
@@ -104,6 +105,7 @@ impl Replica {
             slots: slot::Slots::default(),
             queries: HashMap::new(),
             forwards: HashMap::new(),
+            served: slot::Served::default(),
             next_id: 1,
             gated: VecDeque::new(),
             local: VecDeque::new(),
@@ -280,6 +282,8 @@ impl Replica {
                 peer.pull = feed::Pull::default();
                 peer.serve = feed::Serve::default();
                 self.lose_source(from);
+                self.fail_forwards_to(from);
+                self.served.forget(from);
             }
         }
     }
@@ -297,8 +301,8 @@ impl Replica {
             self.next_tick_ms = self.now.monotonic_ms;
         } else {
             self.lose_source(node);
-            self.fail_forwards_to(node);
         }
+        self.note_forwards_to(node, reachable);
     }
 
     /// Records a change; a storage failure ends the replica (fail-stop).

@@ -19,6 +19,9 @@ const RECENT_MAX: usize = 65_536;
 /// How long a key that was fought for is forwarded to one coordinator.
 const HOT_MS: u64 = 2_000;
 
+/// Forwarded writes whose answers are remembered.
+const SERVED_MAX: usize = 16_384;
+
 /// Who waits for an operation.
 pub(super) enum Reply {
     Write(WriteReply),
@@ -55,8 +58,49 @@ pub(super) struct Slot {
 /// A write that another node coordinates for us.
 pub(super) struct ForwardedWrite {
     pub to: NodeId,
+    pub key: Key,
+    pub operation: Operation,
     pub deadline_ms: u64,
+    /// When the coordinator became unreachable, if it is.
+    pub lost_ms: Option<u64>,
     pub reply: WriteReply,
+}
+
+/// Writes that this node coordinates (or has coordinated lately) for others: asked again, it gives the same
+/// answer and does nothing twice.
+#[derive(Default)]
+pub(super) struct Served {
+    results: HashMap<(NodeId, u64), Option<ForwardResult>>,
+    order: VecDeque<(NodeId, u64)>,
+}
+
+impl Served {
+    /// The answer given before; `Some(None)` while it is still being worked on.
+    pub fn known(&self, from: NodeId, forward: u64) -> Option<Option<ForwardResult>> {
+        self.results.get(&(from, forward)).cloned()
+    }
+
+    pub fn begin(&mut self, from: NodeId, forward: u64) {
+        self.results.insert((from, forward), None);
+        self.order.push_back((from, forward));
+        if self.order.len() > SERVED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.results.remove(&oldest);
+        }
+    }
+
+    pub fn end(&mut self, from: NodeId, forward: u64, result: &ForwardResult) {
+        if let Some(slot) = self.results.get_mut(&(from, forward)) {
+            *slot = Some(result.clone());
+        }
+    }
+
+    /// Numbers of a node's former start mean nothing any more.
+    pub fn forget(&mut self, from: NodeId) {
+        self.results.retain(|(node, _), _| *node != from);
+        self.order.retain(|(node, _)| *node != from);
+    }
 }
 
 /// All slots of a replica.
