@@ -4,7 +4,6 @@
 
 mod common;
 
-use common::{ballot, held, revision};
 use coequal_protocol::record::Change;
 use coequal_protocol::register::{
     Answer, invariant_chosen_is_accepted_and_fed, invariant_one_value_per_ballot, invariant_promise_covers_accepted,
@@ -12,6 +11,7 @@ use coequal_protocol::register::{
 };
 use coequal_protocol::{Ballot, Register, Revision};
 use coequal_types::NodeId;
+use common::{ballot, held, revision};
 use proptest::prelude::*;
 use std::sync::Arc;
 
