@@ -8,7 +8,7 @@ use coequal_protocol::message::{Condition, Operation, Rejection};
 use coequal_protocol::proposal::{
     OperationResult, Proposal, Step, invariant_answers_follow_sent_accepts, invariant_sent_accepts_are_remembered,
 };
-use coequal_protocol::revision::{Effect, HISTORY_DEPTH};
+use coequal_protocol::revision::{Effect, HISTORY_DEPTH, HistoryEntry};
 use coequal_protocol::{Ballot, Held, Revision};
 use coequal_types::{Configuration, NodeId, WriteQuorum};
 use common::{ballot, configuration, create, delete, patch, put, requested, revision, settle, when, with_write_quorum};
@@ -364,16 +364,35 @@ fn an_unconditional_write_goes_on_where_nodes_know_nothing_of_its_first_try() {
     assert_eq!((at, revision.version), (ballot(9, 1), 1));
 }
 
+/// A revision at `version` whose history names `coordinators` different ones, the newest versions of all.
+fn written_by_many(version: u64, coordinators: u64) -> Held {
+    let stamp = |back: u64| Ballot::ordinary(1_000 - back, NodeId(100 + back % coordinators), 1);
+    let history = (0..HISTORY_DEPTH as u64)
+        .rev()
+        .map(|back| HistoryEntry {
+            stamp: stamp(back),
+            version: version - back,
+            effect: Effect::Replaced,
+            request: None,
+        })
+        .collect();
+    let revision = Revision { version, stamp: stamp(0), body: Some("{}".into()), history };
+    Held { ballot: stamp(0), revision: Arc::new(revision) }
+}
+
 #[test]
-fn a_lost_write_is_unknown_once_the_history_has_forgotten_so_far() {
-    for (others, certain) in [(HISTORY_DEPTH as u64, true), (HISTORY_DEPTH as u64 + 1, false)] {
+fn a_lost_write_is_unknown_only_once_a_document_may_have_forgotten_its_coordinator() {
+    let depth = HISTORY_DEPTH as u64;
+    for (coordinators, version, certain) in
+        [(2, 3 + 10 * depth, true), (depth, 3 + 10 * depth, false), (depth, 2 + depth, true)]
+    {
         let base = document(3, ballot(4, 9));
         let (mut run, _) = lost_after_accept(put("{}"), Some(&base));
-        let now = document(3 + others, ballot(70, 9));
+        let now = written_by_many(version, coordinators);
         run.promised(2, Some(&now), true);
         match run.promised(3, Some(&now), true) {
-            Step::Accept { revision, .. } => assert!(certain && revision.version == 4 + others),
-            Step::Unknown => assert!(!certain),
+            Step::Accept { revision, .. } => assert!(certain && revision.version == version + 1),
+            Step::Unknown => assert!(!certain, "{coordinators} coordinators, version {version}"),
             other => panic!("{other:?}"),
         }
     }
