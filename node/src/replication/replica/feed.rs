@@ -12,7 +12,8 @@ const ENTRIES_MAX: u32 = 4096;
 const BYTES_MAX: u32 = 1 << 20;
 /// A request that finds nothing is answered after this long all the same, so that both sides know they are there.
 const HOLD_MS: u64 = 500;
-/// A pull without an answer for this long is made again.
+/// A pull without an answer is made again after this long; the wait doubles from the first to the last.
+const PULL_RETRY_FIRST_MS: u64 = 125;
 const PULL_RETRY_MS: u64 = 2_000;
 /// Above this distance bodies are asked for along with the entries.
 const BODIES_ABOVE_ENTRIES: u64 = 256;
@@ -27,6 +28,8 @@ const META_CONFIRMED: &str = "confirmed:";
 #[derive(Default)]
 pub(super) struct Pull {
     request: Option<(u64, u64)>,
+    /// How long to wait for the answer; as long as can be once the source has answered.
+    patience_ms: u64,
     waits_for: Option<WaitingBatch>,
     /// Entries that the source still has for us, as it said last.
     pub remaining: Option<u64>,
@@ -111,9 +114,10 @@ impl Replica {
             }
             peer.pull.waits_for = None;
         }
-        if peer.pull.request.is_some_and(|(_, sent_ms)| now_ms.saturating_sub(sent_ms) < PULL_RETRY_MS) {
+        if peer.pull.request.is_some_and(|(_, sent_ms)| now_ms.saturating_sub(sent_ms) < peer.pull.patience_ms) {
             return;
         }
+        peer.pull.patience_ms = (peer.pull.patience_ms * 2).clamp(PULL_RETRY_FIRST_MS, PULL_RETRY_MS);
         let bodies = !aligned || peer.pull.remaining.unwrap_or(u64::MAX) > BODIES_ABOVE_ENTRIES;
         let request = self.id();
         if let Some(peer) = self.peers.get_mut(&source) {
@@ -211,6 +215,7 @@ impl Replica {
             return self.pull_from(from);
         }
         peer.pull.remaining = Some(batch.remaining);
+        peer.pull.patience_ms = PULL_RETRY_MS;
         let mut missing = Vec::new();
         for entry in entries {
             if let Some(key) = self.take_entry(from, entry) {
