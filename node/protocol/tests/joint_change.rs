@@ -63,7 +63,7 @@ impl World {
             return;
         }
         self.serial += 1;
-        let key = key(*self.field.rng.pick(&["a", "b", "c"]));
+        let key = key(self.field.rng.pick::<&str>(&["a", "b", "c"]));
         let configuration = self.configuration_of(by);
         let id = self.field.sites[by].id;
         self.rounds.push(Round::new(id, key, put(&self.serial.to_string()), configuration));
@@ -135,7 +135,7 @@ impl World {
                 site.register(key).accepted_ballot() < *ballot
             };
             let lacking: Vec<&NodeId> = voters.iter().filter(lacks).collect();
-            if lacking.len() >= voters.len() / 2 + 1 {
+            if lacking.len() > voters.len() / 2 {
                 return Some(format!("seed {seed}: {key:?} at {ballot} is unknown to {lacking:?}"));
             }
         }

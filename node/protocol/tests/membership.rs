@@ -52,8 +52,11 @@ fn step(configuration: &Configuration, views: &Views) -> Option<Configuration> {
     Some(next)
 }
 
-/// Voters, old voters, learners of the next step.
-fn outline(next: Option<Configuration>) -> Option<(Vec<NodeId>, Option<Vec<NodeId>>, Vec<NodeId>)> {
+/// Voters, old voters, learners.
+type Outline = (Vec<NodeId>, Option<Vec<NodeId>>, Vec<NodeId>);
+
+/// The members of the next step.
+fn outline(next: Option<Configuration>) -> Option<Outline> {
     next.map(|next| (next.voters, next.joint_with, next.learners))
 }
 
