@@ -126,6 +126,10 @@ impl Alignment {
         }
         if self.samples.len() < self.needed && !self.samples.contains_key(&from) {
             self.unsettled.extend(sample.pending.iter().cloned());
+            if sample.behind == 0 {
+                // Nothing live lay behind this node's cursor: everything of the source is here already.
+                self.drained.insert(from);
+            }
             self.samples.insert(from, sample);
         }
     }

@@ -85,13 +85,27 @@ fn a_new_node_becomes_a_learner_then_a_joint_voter_then_a_voter() {
 }
 
 #[test]
+fn a_faulty_copy_goes_out_of_the_configuration_so_that_it_is_deployed_anew() {
+    let faulty =
+        |all: &BTreeMap<NodeId, MemberView>, id| changed(all, id, |view| view.status = Some(DatabaseStatus::Faulty));
+    let all = views(&[1, 2, 3, 4]);
+    let learner = with_learners(&[1, 2, 3], &[4]);
+    assert_eq!(outline(step(&learner, &faulty(&all, 4))), Some((ids(&[1, 2, 3]), None, vec![])));
+    let voters = configuration(&[1, 2, 3], None);
+    let three = views(&[1, 2, 3]);
+    assert_eq!(outline(step(&voters, &faulty(&three, 3))), Some((ids(&[1, 2]), Some(ids(&[1, 2, 3])), vec![])));
+    let mut by_hand = voters.clone();
+    by_hand.settings.auto_deploy = false;
+    assert_eq!(step(&by_hand, &faulty(&three, 3)), None, "nobody would deploy it anew");
+}
+
+#[test]
 fn a_learner_votes_only_when_it_is_online_reachable_and_stays() {
     let learner = with_learners(&[1, 2, 3], &[4]);
     let all = views(&[1, 2, 3, 4]);
     for (case, views) in [
         ("synchronizing", changed(&all, 4, |view| view.status = Some(DatabaseStatus::Synchronizing))),
         ("unknown status", changed(&all, 4, |view| view.status = None)),
-        ("faulty", changed(&all, 4, |view| view.status = Some(DatabaseStatus::Faulty))),
         ("unreachable", changed(&all, 4, |view| view.reachable = false)),
     ] {
         assert_eq!(step(&learner, &views), None, "{case}");
