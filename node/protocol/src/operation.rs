@@ -79,9 +79,17 @@ fn new_body(live: Option<&Revision>, kind: &OperationKind) -> Result<Option<Opti
         (OperationKind::Delete, Some(_)) => Ok(Some(None)),
         (OperationKind::Patch(patch), Some(revision)) => {
             let old = revision.body.as_deref().unwrap_or(b"{}");
-            document::merge_patch(old, patch)
-                .map(|body| Some(Some(body)))
-                .map_err(|error| Rejection::NotAcceptable(error.to_string()))
+            let body =
+                document::merge_patch(old, patch).map_err(|error| Rejection::NotAcceptable(error.to_string()))?;
+            if body.len() > document::DOCUMENT_BYTES_MAX_LIMIT {
+                let text = format!(
+                    "the patched document would have {} bytes; at most {} are possible",
+                    body.len(),
+                    document::DOCUMENT_BYTES_MAX_LIMIT
+                );
+                return Err(Rejection::NotAcceptable(text));
+            }
+            Ok(Some(Some(body)))
         }
     }
 }

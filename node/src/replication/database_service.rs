@@ -428,7 +428,7 @@ impl DatabaseService {
             }
             if !documents {
                 return Err(ServiceError::Conflict(format!(
-                    "collection {name} is not empty; add ?documents=delete to delete its documents with it"
+                    "collection {name} is not empty; add ?documents=true to delete its documents with it"
                 )));
             }
             let delete = |(key, _): (Key, _)| {

@@ -261,7 +261,7 @@ fn is_where_it_was(before: &std::collections::BTreeMap<NodeId, NodeEntry>, entry
 pub(super) fn note_address(node: &Node, peer: NodeId, address: &str) {
     let mut state = node.state();
     let known = state.nodes.get(&peer).map(|entry| entry.peer_address.clone());
-    if peer == node.id || known.is_some_and(|known| known == address) {
+    if peer == node.id || known.is_none_or(|known| known == address) {
         return;
     }
     if state.found_at.insert(peer, address.to_owned()).as_deref() != Some(address) {
@@ -280,6 +280,7 @@ fn dial(node: &Node) {
         .map(|entry| (entry.id, entry.peer_address.clone()))
         .chain(state.found_at.clone())
         .collect();
-    drop(state);
+    // Under the lock: of two lists at once, the older one must not be the last that the network hears of.
     node.network.set_peers(others.into_iter().collect());
+    drop(state);
 }
