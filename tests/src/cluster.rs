@@ -178,6 +178,7 @@ impl Cluster {
         node.start();
         cluster.nodes.push(node);
         cluster.until_members(3).await;
+        cluster.until_settled(3).await;
         let answer = cluster.nodes[0].client().put("/v1/databases/orders", "{}").await;
         assert!(answer.status.is_success(), "{answer:?}");
         cluster.until_online("orders").await;
@@ -191,6 +192,7 @@ impl Cluster {
             cluster.add(extra);
         }
         cluster.until_members(count).await;
+        cluster.until_settled(count).await;
         cluster
     }
 
@@ -218,6 +220,21 @@ impl Cluster {
             })
             .await;
         }
+    }
+
+    /// Waits until the cluster's own database has `count` voters and no change under way, as the nodes' logs say.
+    pub async fn until_settled(&self, count: usize) {
+        let settled = |line: &str| {
+            let voters = line.split("voters=[").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or("");
+            line.contains("database=_system")
+                && line.contains("learners=[] joint=false")
+                && voters.split(',').count() == count
+        };
+        until(&format!("{count} voters of the system database"), async || {
+            let found = count == 1 || self.nodes.iter().any(|node| node.log().lines().any(settled));
+            found.then_some(())
+        })
+        .await;
     }
 
     /// Waits until `database` is ONLINE and voting on every running node.
