@@ -212,6 +212,22 @@ fn tick(node: &Node) {
     for peer in findings.lost {
         tell_all(node, peer, false);
     }
+    repeat_reachability(node);
+}
+
+/// Says again whom this node reaches: a replica that was being opened while a peer came or went must not keep an
+/// older picture. What is not news changes nothing.
+fn repeat_reachability(node: &Node) {
+    let peers: Vec<(NodeId, bool)> = {
+        let state = node.state();
+        let others = state.nodes.keys().filter(|peer| **peer != node.id);
+        others.map(|peer| (*peer, state.detector.reaches(*peer))).collect()
+    };
+    for handle in open_databases(node) {
+        for (peer, reachable) in &peers {
+            let _ = handle.events.try_send(Event::Reachable { node: *peer, reachable: *reachable });
+        }
+    }
 }
 
 /// Takes over what the system database says: nodes, configurations.
