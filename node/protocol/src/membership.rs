@@ -25,7 +25,13 @@ pub struct MemberView {
     pub status: Option<DatabaseStatus>,
     /// The newest epoch against which it has aligned.
     pub aligned_epoch: u64,
+    /// For how long the deciding node has seen it as a learner, in ms of its own clock.
+    pub learner_ms: u64,
 }
+
+/// How long the first voter of the system database waits for a learner that is not ready, so that two learners
+/// become voters together; copying that database takes moments.
+pub const COMPANION_PATIENCE_MS: u64 = 5_000;
 
 /// The next step for `configuration`, or `None` when it is as it should be (or nothing can be done now).
 pub fn next_change(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {
@@ -36,8 +42,8 @@ pub fn next_change(configuration: &Configuration, nodes: &BTreeMap<NodeId, Membe
         return finish_joint(configuration, nodes);
     }
     remove_one(configuration, nodes)
-        .or_else(|| promote_learners(configuration, nodes))
         .or_else(|| add_learners(configuration, nodes))
+        .or_else(|| promote_learners(configuration, nodes))
 }
 
 /// The joint epoch ends when a majority of the new voters holds everything chosen so far.
@@ -112,7 +118,7 @@ fn promote_learners(configuration: &Configuration, nodes: &BTreeMap<NodeId, Memb
         nodes.get(node).is_some_and(|view| view.reachable && view.stays && view.status == Some(DatabaseStatus::Online))
     };
     let promoted: Vec<NodeId> = configuration.learners.iter().copied().filter(ready).collect();
-    if promoted.is_empty() {
+    if promoted.is_empty() || waits_for_a_third(configuration, &promoted, nodes) {
         return None;
     }
     let mut next = successor(configuration);
@@ -121,6 +127,19 @@ fn promote_learners(configuration: &Configuration, nodes: &BTreeMap<NodeId, Memb
     next.voters.extend(promoted);
     next.voters.sort_unstable();
     Some(next)
+}
+
+/// Whether the first voter of the system database should wait for another node that is about to be ready: of two
+/// voters each has to live for anything to go on, of three any one may die. Another database must not wait for its
+/// second copy.
+fn waits_for_a_third(configuration: &Configuration, promoted: &[NodeId], nodes: &BTreeMap<NodeId, MemberView>) -> bool {
+    let soon_ready = |node: &NodeId| {
+        let soon = |view: &MemberView| view.reachable && view.stays && view.learner_ms < COMPANION_PATIENCE_MS;
+        !promoted.contains(node) && nodes.get(node).is_some_and(soon)
+    };
+    configuration.name.is_system()
+        && configuration.voters.len() + promoted.len() == 2
+        && configuration.learners.iter().any(soon_ready)
 }
 
 /// With `autoDeploy`, every reachable node of the cluster that lacks the database is taken in as a learner.

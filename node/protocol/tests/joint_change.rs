@@ -114,6 +114,7 @@ impl World {
             stays: true,
             reachable: true,
             aligned_epoch: self.aligned.get(id).copied().unwrap_or(0),
+            learner_ms: 0,
             ..MemberView::default()
         };
         let views = newest.all_voters().iter().map(|id| (*id, view(id))).collect();

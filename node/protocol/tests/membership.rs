@@ -5,7 +5,8 @@
 mod common;
 
 use coequal_protocol::membership::{
-    MemberView, invariant_joint_ends_aligned, invariant_step_is_safe, next_change, with_learner, without,
+    COMPANION_PATIENCE_MS, MemberView, invariant_joint_ends_aligned, invariant_step_is_safe, next_change, with_learner,
+    without,
 };
 use coequal_types::settings::majority;
 use coequal_types::{Configuration, DatabaseName, DatabaseStatus, NodeId};
@@ -26,6 +27,7 @@ fn well() -> MemberView {
         unreachable_by_majority_ms: 0,
         status: Some(DatabaseStatus::Online),
         aligned_epoch: u64::MAX,
+        learner_ms: 0,
     }
 }
 
@@ -112,6 +114,34 @@ fn a_learner_votes_only_when_it_is_online_reachable_and_stays() {
     }
     let leaves = changed(&all, 4, |view| view.stays = false);
     assert_eq!(outline(step(&learner, &leaves)), Some((ids(&[1, 2, 3]), None, vec![])));
+}
+
+#[test]
+fn the_first_voter_of_the_system_database_waits_for_a_second_companion_that_is_about_to_be_ready() {
+    let mut first = with_learners(&[1], &[2, 3]);
+    first.name = DatabaseName::system();
+    let all = views(&[1, 2, 3]);
+    let three = Some((ids(&[1, 2, 3]), Some(ids(&[1])), vec![]));
+    assert_eq!(outline(step(&first, &all)), three, "both at once");
+    let two = Some((ids(&[1, 2]), Some(ids(&[1])), ids(&[3])));
+    for (case, third, expected) in [
+        ("it is being copied", changed(&all, 3, |view| view.status = Some(DatabaseStatus::Synchronizing)), None),
+        ("it has not begun", changed(&all, 3, |view| view.status = None), None),
+        ("it went away", changed(&all, 3, |view| (view.reachable, view.status) = (false, None)), two.clone()),
+        (
+            "it does not get ready",
+            changed(&all, 3, |view| (view.learner_ms, view.status) = (COMPANION_PATIENCE_MS, None)),
+            two.clone(),
+        ),
+    ] {
+        assert_eq!(outline(step(&first, &third)), expected, "{case}");
+    }
+    let copied = changed(&all, 3, |view| view.status = Some(DatabaseStatus::Synchronizing));
+    assert_eq!(outline(step(&with_learners(&[1], &[2, 3]), &copied)), two, "documents get their second copy at once");
+    let mut one = configuration(&[1], None);
+    one.name = DatabaseName::system();
+    one.learners = ids(&[2]);
+    assert_eq!(step(&one, &all).unwrap().learners, ids(&[2, 3]), "a newcomer is taken in before anybody is promoted");
 }
 
 #[test]
@@ -222,6 +252,7 @@ fn any_views(rng: &mut Rng, epoch: u64) -> Views {
                 reachable: rng.chance(700),
                 unreachable_by_majority_ms: *rng.pick(&[0, 0, 0, 100_000]),
                 status: rng.chance(800).then(|| *rng.pick(&statuses)),
+                learner_ms: 0,
                 aligned_epoch: epoch.saturating_sub(rng.below(3) as u64),
             };
             rng.chance(900).then_some((NodeId(node), view))

@@ -64,7 +64,9 @@ fn views(
 ) -> BTreeMap<NodeId, MemberView> {
     let now_ms = node.now_ms();
     let own = node.report();
-    let state = node.state();
+    let mut state = node.state();
+    note_learners(&mut state, configuration, now_ms);
+    let state = state;
     let elsewhere =
         |id: NodeId| all.iter().any(|c| !c.value.name.is_system() && !c.value.dropped && c.value.is_member(id));
     let mut views = BTreeMap::new();
@@ -85,10 +87,23 @@ fn views(
                 unreachable_by_majority_ms: unreachable_by_majority(node, &state, configuration, id, now_ms),
                 status: status_of(node, &state, configuration, id),
                 aligned_epoch: aligned.map_or(0, |(_, aligned)| *aligned),
+                learner_ms: state
+                    .learners_since
+                    .get(&(configuration.uuid, id))
+                    .map_or(0, |since| now_ms.saturating_sub(*since)),
             },
         );
     }
     views
+}
+
+/// Remembers since when each learner has been one; whoever is none any more is forgotten.
+fn note_learners(state: &mut State, configuration: &Configuration, now_ms: u64) {
+    let uuid = configuration.uuid;
+    state.learners_since.retain(|(database, node), _| *database != uuid || configuration.learners.contains(node));
+    for learner in &configuration.learners {
+        state.learners_since.entry((uuid, *learner)).or_insert(now_ms);
+    }
 }
 
 /// For how long a majority of the voters has not reached `id`, each by its own clock: the least of that majority.

@@ -27,9 +27,10 @@ pub(super) async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// Until the system database is open here, the list of nodes is hearsay: it is asked for again, so that an answer
+/// that came too early, or from a node that has left since, cannot leave this one alone for good.
 fn needs_to_join(node: &Node) -> bool {
-    let state = node.state();
-    state.status != NodeStatus::ShuttingDown && !state.databases.contains_key(&DatabaseName::system())
+    node.state().status != NodeStatus::ShuttingDown && node.system().is_err()
 }
 
 fn is_connected(node: &Node) -> bool {
@@ -69,8 +70,11 @@ async fn ask_all(node: &Arc<Node>) {
         match node.network.ask_once(address, request, ASK_TIMEOUT).await {
             Ok((_, Message::JoinAnswer { cluster, configuration, nodes, refused })) => {
                 if !refused.is_empty() {
-                    tracing::warn!(%address, reason = %refused, "refused by the cluster");
-                    node.state().refused = Some(refused);
+                    let before = node.state().refused.replace(refused.clone());
+                    // The same refusal again and again is news only once.
+                    if before.as_ref() != Some(&refused) {
+                        tracing::warn!(%address, reason = %refused, "refused by the cluster");
+                    }
                 } else if let Some(cluster) = cluster {
                     return enter(node, cluster, &configuration, &nodes);
                 }
@@ -96,8 +100,11 @@ fn enter(node: &Node, cluster: ClusterId, configuration: &Bytes, nodes: &Bytes) 
         node.network.set_cluster(cluster);
         tracing::info!(%cluster, "joined");
     }
+    // An answer may be older than the one before: it takes nobody away.
+    let mut known = node.state().nodes.clone();
+    known.extend(nodes.into_iter().map(|entry| (entry.id, entry)));
     node.state().refused = None;
-    node_loop::set_nodes(node, nodes);
+    node_loop::set_nodes(node, known.into_values().collect());
     databases::note_configuration(node, configuration);
 }
 
@@ -133,21 +140,23 @@ pub(super) async fn answer(node: &Arc<Node>, message: Message) -> Message {
         ));
     }
     match take_in(node, &entry).await {
-        Ok(()) => welcome(node, own),
+        Ok(()) => welcome(node, own).unwrap_or_else(|| refuse(String::new())),
         Err(reason) => refuse(reason),
     }
 }
 
-fn welcome(node: &Node, cluster: ClusterId) -> Message {
-    let state = node.state();
-    let configuration = super::caretaker::newest(&state, &DatabaseName::system());
-    let nodes: Vec<NodeEntry> = state.nodes.values().cloned().collect();
-    Message::JoinAnswer {
-        cluster: configuration.is_some().then_some(cluster),
-        configuration: serde_json::to_vec(&configuration).unwrap_or_default().into(),
-        nodes: serde_json::to_vec(&nodes).unwrap_or_default().into(),
+/// What a newcomer needs: all nodes as the system database has them, with its own entry that was just written. The
+/// list that this node works with follows that a moment later, and would leave the newcomer without anybody to talk to.
+fn welcome(node: &Node, own: ClusterId) -> Option<Message> {
+    let handle = node.system().ok()?;
+    let nodes: Vec<NodeEntry> = system::list(&handle, system::NODES).into_iter().map(|stored| stored.value).collect();
+    let configuration = super::caretaker::newest(&node.state(), &DatabaseName::system())?;
+    Some(Message::JoinAnswer {
+        cluster: Some(own),
+        configuration: serde_json::to_vec(&configuration).ok()?.into(),
+        nodes: serde_json::to_vec(&nodes).ok()?.into(),
         refused: String::new(),
-    }
+    })
 }
 
 /// Writes a node's entry; an empty reason means: not now, ask again.

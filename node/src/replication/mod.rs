@@ -54,6 +54,7 @@ pub async fn start(
         refused: None,
         invited_by: None,
         found_at: BTreeMap::new(),
+        learners_since: BTreeMap::new(),
     };
     let node = Arc::new(node::Node {
         id: directory.node(),

@@ -83,6 +83,8 @@ pub(super) struct State {
     pub invited_by: Option<String>,
     /// Where peers were found that are not where their entries say.
     pub found_at: BTreeMap<NodeId, String>,
+    /// Since when the caretaker has seen each learner as one, in monotonic milliseconds.
+    pub learners_since: BTreeMap<(DatabaseId, NodeId), u64>,
 }
 
 /// Everything that the tasks of a node share.
