@@ -1,6 +1,6 @@
 //! Command line of a node. Every flag has an environment variable.
 
-use coequal_types::NodeName;
+use coequal_types::{ClusterId, NodeName};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -39,6 +39,10 @@ pub struct NodeArgs {
     /// Make a new cluster of this one node if the data directory belongs to none yet.
     #[arg(long, env = "COEQUAL_INITIALIZE")]
     pub initialize: bool,
+    /// UUID of the cluster that this node belongs to: it makes no other, joins no other, and answers no other. Without
+    /// it, the first cluster that takes the node in.
+    #[arg(long, env = "COEQUAL_CLUSTER", value_name = "UUID")]
+    pub cluster: Option<ClusterId>,
     /// Memory for each database's page cache, in MiB.
     #[arg(long, env = "COEQUAL_CACHE_MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(4..=65536))]
     pub cache_mib: u32,

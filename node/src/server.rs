@@ -48,12 +48,21 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
         )
     })?;
     let api_address = listener.local_addr()?;
+    if let (Some(found), Some(wanted)) = (directory.cluster(), args.cluster)
+        && found != wanted
+    {
+        anyhow::bail!(
+            "the data directory {} belongs to cluster {found}, and --cluster says {wanted}; nothing was changed: \
+             give the right directory, or leave --cluster out",
+            args.data.display()
+        );
+    }
     let (events_sender, events) = tokio::sync::mpsc::channel(NETWORK_EVENTS_MAX);
     let identity = Identity {
         node: directory.node(),
         incarnation: directory.incarnation(),
         name: args.name.clone(),
-        cluster: directory.cluster(),
+        cluster: directory.cluster().or(args.cluster),
     };
     let mut network_settings = NetworkSettings::new(args.listen_peers, identity);
     network_settings.limits.bulk_bytes_per_second = u64::from(args.deploy_mib_per_second) << 20;
@@ -63,6 +72,7 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
         peer_address: args.advertise.clone().unwrap_or_else(|| network.local_address().to_string()),
         api_address: args.advertise_api.clone().unwrap_or_else(|| api_address.to_string()),
         initialize: args.initialize,
+        cluster: args.cluster,
         join: args.join.clone(),
         store: StoreSettings {
             cache_bytes: args.cache_mib as usize * MIB,

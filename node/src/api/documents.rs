@@ -216,7 +216,8 @@ pub async fn patch(
     let key = names.key()?;
     let write = WriteRequest::of(&state, &names, deadline, &uri, &headers)?;
     let document = read_document(&state, &headers, BodyKind::MergePatch, body, Some(&key), deadline).await?;
-    write.write(key, OperationKind::Patch(document.body), false).await
+    let bytes_max = Limit::document(state.settings.document_bytes_max).bytes_max();
+    write.write(key, OperationKind::Patch { patch: document.body, bytes_max }, false).await
 }
 
 /// `DELETE`: a tombstone.

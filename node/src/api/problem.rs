@@ -172,6 +172,7 @@ fn rejection_row(rejection: &Rejection) -> Row {
         Rejection::PreconditionFailed { .. } => {
             row(S::PRECONDITION_FAILED, "precondition-failed", "Precondition failed")
         }
+        Rejection::TooLarge { .. } => row(S::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
         Rejection::NotAcceptable(_) => row(S::UNPROCESSABLE_ENTITY, "write-not-acceptable", "Write not acceptable"),
     }
 }
@@ -336,6 +337,12 @@ fn service_detail(error: &ServiceError, key: Option<&str>) -> String {
         }
         ServiceError::Rejected(Rejection::PreconditionFailed { current: None }) => {
             format!("{document} does not exist, so the precondition does not hold")
+        }
+        ServiceError::Rejected(Rejection::TooLarge { bytes, bytes_max }) => {
+            format!(
+                "{document} would have {bytes} bytes after this patch, and the limit is {bytes_max} bytes; \
+                 make the patch smaller, or raise --document-bytes-max (at most 16 MiB)"
+            )
         }
         ServiceError::Rejected(Rejection::NotAcceptable(reason)) => reason.clone(),
         other => other.to_string(),

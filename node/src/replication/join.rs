@@ -91,6 +91,10 @@ fn enter(node: &Node, cluster: ClusterId, configuration: &Bytes, nodes: &Bytes) 
     else {
         return;
     };
+    if let Some(own) = node.settings.cluster.filter(|own| *own != cluster) {
+        tracing::error!(%cluster, %own, "taken in by another cluster than the one that was given; left alone");
+        return;
+    }
     if node.state().cluster.is_none() {
         if let Err(error) = node.directory.set_cluster(cluster) {
             tracing::error!(%error, "the cluster could not be written down");

@@ -96,6 +96,7 @@ pub(crate) async fn idle_service() -> NodeService {
         peer_address: network.local_address().to_string(),
         api_address: "127.0.0.1:1".to_owned(),
         initialize: false,
+        cluster: None,
         join: Vec::new(),
         store: crate::storage::StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 },
         unreachable_after_ms: 1500,

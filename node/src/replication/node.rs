@@ -27,6 +27,8 @@ pub struct NodeSettings {
     pub api_address: String,
     /// Whether to make a cluster of this node if its directory belongs to none.
     pub initialize: bool,
+    /// The only cluster that this node may make or join, if that is settled beforehand.
+    pub cluster: Option<ClusterId>,
     /// Whose cluster to join.
     pub join: Vec<String>,
     /// Memory settings of each store.
