@@ -198,10 +198,15 @@ impl Cluster {
 
     /// One more node, started at once.
     pub fn add(&mut self, extra: &[&str]) -> usize {
+        let at = self.add_stopped(extra);
+        self.nodes[at].start();
+        at
+    }
+
+    /// One more node, not started yet.
+    pub fn add_stopped(&mut self, extra: &[&str]) -> usize {
         let join: Vec<String> = self.nodes.iter().map(|node| node.peers.clone()).collect();
-        let mut node = Node::new(self.directory.path(), self.nodes.len(), join, extra);
-        node.start();
-        self.nodes.push(node);
+        self.nodes.push(Node::new(self.directory.path(), self.nodes.len(), join, extra));
         self.nodes.len() - 1
     }
 
