@@ -52,6 +52,11 @@ const WALLS: &[(&str, &[&str], &str)] = &[
         "network sees nobody beside it",
     ),
     (
+        "node/src/tls",
+        &["crate::storage", "crate::network", "crate::replication", "crate::api", "crate::server", "axum", "coequal_"],
+        "tls knows certificates and nobody of the house",
+    ),
+    (
         "node/src/replication",
         &["crate::api", "crate::server", "redb::", "axum", "prost"],
         "replication sees nobody above it",

@@ -31,6 +31,12 @@ pub enum RequestError {
         /// What is possible.
         allow: String,
     },
+    /// No token, or one that is not known.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The token is known and may not do this.
+    #[error("this token may only read; write with the admin token")]
+    Forbidden,
     /// Path that cannot be decoded.
     #[error("{0}")]
     MalformedPath(String),
@@ -184,6 +190,8 @@ fn request_row(error: &RequestError) -> Row {
     match error {
         E::PathNotFound(_) => row(S::NOT_FOUND, "path-not-found", "No such path"),
         E::MethodNotAllowed { .. } => row(S::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+        E::Unauthorized(_) => row(S::UNAUTHORIZED, "unauthorized", "Token needed"),
+        E::Forbidden => row(S::FORBIDDEN, "forbidden", "Not permitted"),
         E::MalformedPath(_) => row(S::BAD_REQUEST, "malformed-path", "Malformed path"),
         E::MalformedName(_) => row(S::BAD_REQUEST, "malformed-name", "Malformed name"),
         E::MalformedQuery(_) => row(S::BAD_REQUEST, "malformed-query", "Malformed query"),
@@ -363,6 +371,9 @@ impl IntoResponse for Refusal {
         }
         if let Some(tag) = self.0.etag.as_deref().and_then(|tag| HeaderValue::from_str(tag).ok()) {
             headers.insert(header::ETAG, tag);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"coequal\""));
         }
         if let Cause::Request(RequestError::MethodNotAllowed { allow, .. }) = &self.0.cause
             && let Ok(allow) = HeaderValue::from_str(allow)

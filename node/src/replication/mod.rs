@@ -52,6 +52,7 @@ pub async fn start(
         detector: FailureDetector::new(settings.unreachable_after_ms),
         connected: BTreeSet::new(),
         refused: None,
+        unasked: BTreeMap::new(),
         invited_by: None,
         found_at: BTreeMap::new(),
         learners_since: BTreeMap::new(),

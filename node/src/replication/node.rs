@@ -81,6 +81,8 @@ pub(super) struct State {
     pub detector: FailureDetector,
     pub connected: BTreeSet<NodeId>,
     pub refused: Option<String>,
+    /// Why nodes that were to be asked to take this one in could not be, by address.
+    pub unasked: BTreeMap<String, String>,
     /// A member that invited this node while it belonged to no cluster.
     pub invited_by: Option<String>,
     /// Where peers were found that are not where their entries say.
