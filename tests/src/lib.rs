@@ -3,4 +3,5 @@
 pub mod binaries;
 pub mod client;
 pub mod cluster;
+pub mod source;
 pub mod writers;
