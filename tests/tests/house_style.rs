@@ -124,7 +124,8 @@ fn no_file_names_a_path_of_somebodys_machine() {
 #[test]
 fn what_is_wrong_is_found() {
     let long = format!("fn f() {{\n{}}}\n", "    g();\n".repeat(70));
-    let cases: [(&str, &str, fn(&Source) -> Vec<String>); 6] = [
+    type Check = fn(&Source) -> Vec<String>;
+    let cases: [(&str, &str, Check); 6] = [
         ("fn f() { x.unwrap() }", ".unwrap()", may_panic),
         ("fn f() { panic!(\"no\") }", "panic!(", may_panic),
         ("fn f() {\n    // It was checked above.\n    y.expect(\"z\");\n    dbg!(x) }", "dbg!(", may_panic),
