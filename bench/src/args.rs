@@ -14,7 +14,7 @@ coequal-bench --urls http://127.0.0.1:7600 --connections 1 --workload linearizab
 )]
 pub struct BenchArgs {
     /// API addresses of the nodes; connections are spread over them in turn.
-    #[arg(long, value_delimiter = ',', required = true, value_name = "URL")]
+    #[arg(long, alias = "nodes", value_delimiter = ',', required = true, value_name = "URL")]
     pub urls: Vec<String>,
     /// Connections, each with one request at a time.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -64,12 +64,12 @@ impl Blockade {
 
     /// Tells which process is which node; again after each start.
     pub fn node_is(&self, node: usize, pid: i32) {
-        self.change(|rules| drop(rules.pids.insert(node, pid)));
+        self.change(|rules| _ = rules.pids.insert(node, pid));
     }
 
     /// Cuts what `from` sends to `to`, whoever has dialled.
     pub fn cut_one_way(&self, from: usize, to: usize, cut: Cut) {
-        self.change(|rules| drop(rules.cuts.insert((from, to), cut)));
+        self.change(|rules| _ = rules.cuts.insert((from, to), cut));
     }
 
     /// Cuts both directions between two nodes.

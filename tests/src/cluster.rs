@@ -49,6 +49,17 @@ impl Node {
         }
     }
 
+    /// Other ports than before, from the next start on.
+    pub fn move_ports(&mut self) {
+        self.api = format!("127.0.0.1:{}", free_port());
+        self.peers = format!("127.0.0.1:{}", free_port());
+    }
+
+    /// Whom it asks at its next start.
+    pub fn set_join(&mut self, join: Vec<String>) {
+        self.join = join;
+    }
+
     /// The command line of this node.
     pub fn command(&self) -> Command {
         let mut command = Command::new(program("coequal-node"));
@@ -153,6 +164,25 @@ impl Cluster {
         assert!(answer.status.is_success(), "{answer:?}");
         cluster.until_online(name).await;
         cluster
+    }
+
+    /// Three nodes with `orders`, the last one behind a proxy that can be cut.
+    pub async fn with_proxy() -> (Self, crate::proxy::Proxy) {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut cluster = Self { nodes: Vec::new(), directory };
+        cluster.add(&[]);
+        cluster.add(&[]);
+        let join: Vec<String> = cluster.nodes.iter().map(|node| node.peers.clone()).collect();
+        let mut node = Node::new(cluster.directory.path(), 2, join, &[]);
+        let proxy = crate::proxy::Proxy::start(node.peers.clone()).await;
+        node.extra = vec!["--advertise".to_owned(), proxy.address.clone()];
+        node.start();
+        cluster.nodes.push(node);
+        cluster.until_members(3).await;
+        let answer = cluster.nodes[0].client().put("/v1/databases/orders", "{}").await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        cluster.until_online("orders").await;
+        (cluster, proxy)
     }
 
     pub async fn start(count: usize, extra: &[&str]) -> Self {

@@ -7,5 +7,6 @@ pub mod cities;
 pub mod client;
 pub mod cluster;
 pub mod local;
+pub mod proxy;
 pub mod source;
 pub mod writers;

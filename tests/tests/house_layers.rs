@@ -52,23 +52,29 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "crd", files: &["operator/src/crd/"], path: "coequal_operator::crd", sees: &["types"] },
     Room {
+        name: "decisions",
+        files: &["operator/src/controller/decisions/"],
+        path: "coequal_operator::controller::decisions",
+        sees: &["controller", "crd", "types"],
+    },
+    Room {
         name: "controller",
         files: &["operator/src/controller/"],
         path: "coequal_operator::controller",
-        sees: &["crd", "types"],
+        sees: &["decisions", "crd", "types"],
     },
     Room {
         name: "local",
         files: &["operator/src/local/"],
         path: "coequal_operator::local",
-        sees: &["operator", "controller", "crd", "types", "node", "node arguments"],
+        sees: &["operator", "decisions", "controller", "crd", "types", "node", "node arguments"],
     },
     // The hidden subcommand that runs a replica takes a node's arguments and hands them on.
     Room {
         name: "operator",
         files: &["operator/src/"],
         path: "coequal_operator",
-        sees: &["local", "controller", "crd", "types", "node", "node arguments"],
+        sees: &["local", "decisions", "controller", "crd", "types", "node", "node arguments"],
     },
     Room { name: "bench", files: &["bench/"], path: "coequal_bench", sees: &[] },
     Room { name: "tests", files: &["tests/"], path: "coequal_tests", sees: &[] },
@@ -83,7 +89,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ("tower", &["api"], "HTTP is the api's"),
     ("kube", &["crd", "controller", "operator"], "only the operator knows Kubernetes"),
     ("k8s_openapi", &["crd", "controller", "operator"], "only the operator knows Kubernetes"),
-    ("reqwest", &["local", "controller", "bench"], "nodes speak frames with each other, not HTTP"),
+    ("reqwest", &["local"], "nodes speak frames with each other, not HTTP, and decisions do no I/O"),
     ("tokio", &NOT_PURE, "decisions have no runtime"),
     ("std::time::Instant", &NOT_PURE, "decisions get the time as a value"),
     ("std::time::SystemTime", &NOT_PURE, "decisions get the time as a value"),
@@ -91,6 +97,8 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ("std::net", &NOT_PURE, "decisions do no I/O"),
     ("std::process", &NOT_PURE, "decisions do no I/O"),
     ("std::thread", &NOT_PURE, "decisions have no threads"),
+    ("std::sync::Mutex", &NOT_PURE, "decisions have no threads"),
+    ("std::sync::mpsc", &NOT_PURE, "decisions have no threads"),
     ("rand", &[], "randomness comes in as a value"),
     ("getrandom", &NOT_PURE, "randomness comes in as a value"),
 ];
@@ -209,6 +217,7 @@ fn a_wrong_use_is_found_in_every_form() {
         ("operator/src/controller/a.rs", "use coequal_node::server;", "controller must not see node"),
         ("operator/src/crd/a.rs", "use crate::controller::x;", "crd must not see controller"),
         ("node/src/main.rs", "use coequal_tests::cluster;", "node must not see tests"),
+        ("operator/src/controller/decisions/a.rs", "use std::fs;", "decisions must not name std::fs"),
         ("somewhere/src/a.rs", "", "stands in no room"),
     ] {
         let found = violations(&Source::new(path, text));

@@ -105,3 +105,12 @@ pub fn invariant_history_ends_with_own_stamp(revision: &Revision) -> bool {
         && revision.history.last().is_some_and(|e| e.stamp == revision.stamp && e.version == revision.version)
         && revision.history.windows(2).all(|pair| pair[0].version < pair[1].version)
 }
+
+/// A revision's history is its predecessor's with one more entry, and nothing else but the oldest forgotten.
+pub fn invariant_successor_extends_history(current: Option<&Revision>, next: &Revision) -> bool {
+    let before = current.map_or(&[] as &[HistoryEntry], |revision| &revision.history);
+    let Some((_, kept)) = next.history.split_last() else { return false };
+    next.version == current.map_or(0, |revision| revision.version) + 1
+        && before.ends_with(kept)
+        && kept.len() == before.len().min(HISTORY_DEPTH - 1)
+}

@@ -255,6 +255,10 @@ impl Proposal {
     fn answer_or_confirm(&mut self, best: Option<Held>, known_chosen: bool, results: Vec<OperationResult>) -> Step {
         let Some(held) = best else {
             self.phase = Phase::Idle;
+            // There is nothing to get chosen above an accept sent before, and a minority may hold that one.
+            if self.may_be_applied() {
+                return Step::Unknown;
+            }
             return Step::Done { results, chosen: None, own_round: false };
         };
         if known_chosen && self.sent.iter().all(|sent| sent.ballot <= held.ballot) {
@@ -305,6 +309,14 @@ impl Proposal {
     pub fn into_operations(self) -> Vec<Operation> {
         self.operations
     }
+}
+
+/// I9: once an accept was sent, an answer other than "unknown" is about something chosen at its ballot or above:
+/// until then a minority's copy of it may be taken up by any later coordinator.
+pub fn invariant_answers_follow_sent_accepts(proposal: &Proposal, step: &Step) -> bool {
+    let Step::Done { chosen, .. } = step else { return true };
+    let at = chosen.as_ref().map_or(Ballot::NONE, |held| held.ballot);
+    proposal.sent.iter().all(|sent| sent.ballot <= at)
 }
 
 /// I9: a proposal that sent an accept never claims that nothing was applied.

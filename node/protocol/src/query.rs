@@ -92,3 +92,11 @@ impl Query {
         }
     }
 }
+
+/// I8: what a read answers is the newest thing that a read quorum reports, and is chosen.
+pub fn invariant_answer_is_chosen(query: &Query, configuration: &Configuration, step: &QueryStep) -> bool {
+    let QueryStep::Done(held) = step else { return true };
+    is_read_quorum(configuration, &query.answered)
+        && held.as_ref().map_or(Ballot::NONE, |held| held.ballot) == query.best
+        && (held.is_none() || query.best_chosen || is_write_quorum(configuration, &query.holders))
+}

@@ -152,6 +152,13 @@ pub fn invariant_promise_covers_accepted(register: &Register) -> bool {
     register.accepted.as_ref().is_none_or(|held| register.promised >= held.ballot)
 }
 
+/// I4: from one state to a later one, nothing that was promised, accepted or chosen goes back.
+pub fn invariant_promise_never_falls(before: &Register, after: &Register) -> bool {
+    before.promised <= after.promised
+        && before.accepted_ballot() <= after.accepted_ballot()
+        && before.chosen_ballot() <= after.chosen_ballot()
+}
+
 /// I10: what is shown as chosen was accepted (here or by copy), and has a place in the feed.
 pub fn invariant_chosen_is_accepted_and_fed(register: &Register) -> bool {
     register.chosen.as_ref().is_none_or(|held| register.accepted_ballot() >= held.ballot && register.feed_sequence > 0)

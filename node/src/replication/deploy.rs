@@ -246,7 +246,7 @@ fn commit(store: &Store) -> Result<(), StorageError> {
 fn check_space(node: &Node, progress: &CopyProgress, total: u64) -> Result<(), String> {
     let free = fs4::available_space(node.directory.path()).map_err(|e| format!("free space cannot be read: {e}"))?;
     let left = total.saturating_sub(progress.entries);
-    let each = if progress.entries == 0 { 0 } else { progress.bytes / progress.entries };
+    let each = progress.bytes.checked_div(progress.entries).unwrap_or(0);
     // Pages are half full at worst, and the log holds the newest part a second time.
     let needed = left * each * 2 + SPACE_RESERVE_BYTES;
     if free < needed {

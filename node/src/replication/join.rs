@@ -4,7 +4,7 @@ use super::node::Node;
 use super::{databases, node_loop, system};
 use bytes::Bytes;
 use coequal_protocol::Message;
-use coequal_types::{ClusterId, Configuration, DatabaseName, NodeEntry, NodeStatus};
+use coequal_types::{ClusterId, Configuration, DatabaseName, DatabaseStatus, NodeEntry, NodeStatus};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,6 +18,8 @@ pub(super) async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
         if needs_to_join(&node) {
             ask_all(&node).await;
+        } else if !is_connected(&node) {
+            find_moved_peers(&node).await;
         } else {
             update_own_entry(&node).await;
         }
@@ -28,6 +30,23 @@ pub(super) async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
 fn needs_to_join(node: &Node) -> bool {
     let state = node.state();
     state.status != NodeStatus::ShuttingDown && !state.databases.contains_key(&DatabaseName::system())
+}
+
+fn is_connected(node: &Node) -> bool {
+    node.system().is_ok_and(|system| system.view().status == DatabaseStatus::Online)
+}
+
+/// Peers that came back under other addresses cannot say so while there is no majority: they are found at the
+/// addresses that this node was given, by who answers there.
+async fn find_moved_peers(node: &Arc<Node>) {
+    for address in node.settings.join.iter().filter(|address| **address != node.settings.peer_address) {
+        let Ok(entry) = serde_json::to_vec(&own_entry(node)) else { return };
+        let cluster = node.state().cluster;
+        let request = Message::JoinRequest { entry: Bytes::from(entry), cluster };
+        if let Ok((hello, _)) = node.network.ask_once(address, request, ASK_TIMEOUT).await {
+            node_loop::note_address(node, hello.node, address);
+        }
+    }
 }
 
 pub(super) fn own_entry(node: &Node) -> NodeEntry {

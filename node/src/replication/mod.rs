@@ -53,6 +53,7 @@ pub async fn start(
         connected: BTreeSet::new(),
         refused: None,
         invited_by: None,
+        found_at: BTreeMap::new(),
     };
     let node = Arc::new(node::Node {
         id: directory.node(),

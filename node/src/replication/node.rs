@@ -81,6 +81,8 @@ pub(super) struct State {
     pub refused: Option<String>,
     /// A member that invited this node while it belonged to no cluster.
     pub invited_by: Option<String>,
+    /// Where peers were found that are not where their entries say.
+    pub found_at: BTreeMap<NodeId, String>,
 }
 
 /// Everything that the tasks of a node share.

@@ -242,12 +242,44 @@ pub(super) fn set_nodes(node: &Node, entries: Vec<NodeEntry>) {
     if state.nodes == alive {
         return;
     }
-    let peers =
-        alive.values().filter(|e| e.id != node.id && !e.removed).map(|e| (e.id, e.peer_address.clone())).collect();
     let ids: Vec<NodeId> = alive.keys().copied().collect();
+    let before = std::mem::take(&mut state.nodes);
     state.detector.retain(&ids);
     state.reports.retain(|id, _| ids.contains(id));
+    // An address that was found by asking holds until the node itself has written down where it is.
+    state.found_at.retain(|id, _| alive.get(id).is_some_and(|entry| is_where_it_was(&before, entry)));
     state.nodes = alive;
     drop(state);
-    node.network.set_peers(peers);
+    dial(node);
+}
+
+fn is_where_it_was(before: &std::collections::BTreeMap<NodeId, NodeEntry>, entry: &NodeEntry) -> bool {
+    before.get(&entry.id).is_none_or(|known| known.peer_address == entry.peer_address)
+}
+
+/// A peer answered at another address than the one that is written down.
+pub(super) fn note_address(node: &Node, peer: NodeId, address: &str) {
+    let mut state = node.state();
+    let known = state.nodes.get(&peer).map(|entry| entry.peer_address.clone());
+    if peer == node.id || known.is_some_and(|known| known == address) {
+        return;
+    }
+    if state.found_at.insert(peer, address.to_owned()).as_deref() != Some(address) {
+        tracing::info!(%peer, %address, "a peer was found at another address");
+        drop(state);
+        dial(node);
+    }
+}
+
+fn dial(node: &Node) {
+    let state = node.state();
+    let others: std::collections::BTreeMap<NodeId, String> = state
+        .nodes
+        .values()
+        .filter(|entry| entry.id != node.id && !entry.removed)
+        .map(|entry| (entry.id, entry.peer_address.clone()))
+        .chain(state.found_at.clone())
+        .collect();
+    drop(state);
+    node.network.set_peers(others.into_iter().collect());
 }

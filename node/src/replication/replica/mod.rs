@@ -46,6 +46,7 @@ pub struct Replica {
     configuration: Configuration,
     configuration_lsn: Lsn,
     clock: HybridClock,
+    clock_noted: u64,
     random: u64,
     now: Now,
     peers: BTreeMap<NodeId, Peer>,
@@ -99,6 +100,7 @@ impl Replica {
             configuration: start.configuration,
             configuration_lsn: 0,
             clock: HybridClock::starting_above(floor.unwrap_or(0)),
+            clock_noted: 0,
             random: start.seed | 1,
             now,
             peers: BTreeMap::new(),
@@ -161,6 +163,7 @@ impl Replica {
                 self.pull_feeds();
                 self.run_alignments();
                 self.settle_stale_keys();
+                self.note_clock();
             }
             self.settle_locally();
             self.serve_feeds();
@@ -180,6 +183,17 @@ impl Replica {
     /// Whether some answer waits for the log: then a commit is urgent; other records may wait for company.
     pub fn waits_for_durability(&self) -> bool {
         !self.gated.is_empty()
+    }
+
+    /// Writes down a time that the clock has not reached yet, before it does, so that it never goes back across a
+    /// restart, whatever happens to the physical clock meanwhile.
+    fn note_clock(&mut self) {
+        if self.clock.last() < self.clock_noted || self.disk_full {
+            return;
+        }
+        self.clock_noted = self.clock.last() + CLOCK_AHEAD;
+        let value = bytes::Bytes::copy_from_slice(&self.clock_noted.to_be_bytes());
+        self.append(LogRecord::Meta { name: META_CLOCK.to_owned(), value });
     }
 
     fn on_durable(&mut self, lsn: Lsn) {
@@ -413,5 +427,7 @@ pub(crate) const META_CLOCK: &str = "clock";
 pub(crate) const META_CONFIGURATION: &str = "configuration";
 /// Set in a store that was deployed and has not been aligned since.
 pub(crate) const META_DEPLOYED: &str = "deployed";
+/// How far ahead of the clock the noted time is: ten seconds.
+const CLOCK_AHEAD: u64 = 10_000 << 16;
 /// How often a replica looks around, in milliseconds.
 const TICK_MS: u64 = 25;

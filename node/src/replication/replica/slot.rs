@@ -14,8 +14,10 @@ pub(super) const WAITING_MAX: usize = 1024;
 /// Operations that one proposal carries at most: half of what a document remembers, so that each proposal can
 /// still find out what became of the one before.
 pub(super) const COMBINED_MAX: usize = 8;
-/// Documents whose next write may skip its prepare.
-const RECENT_MAX: usize = 65_536;
+/// Documents whose next write may skip its prepare, and the largest of them: together at most 16 MiB.
+const RECENT_MAX: usize = 8_192;
+const RECENT_BODY_MAX: usize = 2_048;
+const HOT_MAX: usize = 65_536;
 /// How long a key that was fought for is forwarded to one coordinator.
 const HOT_MS: u64 = 2_000;
 
@@ -178,6 +180,9 @@ impl Slots {
 
     /// This coordinator has just chosen `held` in a round of its own (one-round write a).
     pub fn remember_recent(&mut self, key: &Key, epoch: u64, held: Held) {
+        if held.revision.body.as_ref().is_some_and(|body| body.len() > RECENT_BODY_MAX) {
+            return;
+        }
         if self.recent.insert(key.clone(), (epoch, held)).is_none() {
             self.recent_order.push_back(key.clone());
         }
@@ -211,7 +216,7 @@ impl Slots {
     }
 
     pub fn mark_hot(&mut self, key: &Key, now_ms: u64) {
-        if self.hot.len() >= RECENT_MAX {
+        if self.hot.len() >= HOT_MAX {
             self.hot.retain(|_, until| *until > now_ms);
         }
         self.hot.insert(key.clone(), now_ms + HOT_MS);

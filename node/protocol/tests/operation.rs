@@ -1,0 +1,205 @@
+//! What each write makes of a document, and what it refuses.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use coequal_protocol::message::{Condition, Operation, Rejection};
+use coequal_protocol::operation::{
+    Applied, apply, invariant_history_ends_with_own_stamp, invariant_successor_extends_history,
+};
+use coequal_protocol::revision::{Effect, HISTORY_DEPTH};
+use coequal_protocol::{RequestId, Revision};
+use common::{ballot, create, delete, patch, put, requested, settle, when};
+use proptest::prelude::*;
+
+/// Applies a write that must change the document.
+fn change(current: Option<&Revision>, operation: &Operation, time: u64) -> Revision {
+    match apply(current, operation, ballot(time, 1)) {
+        Applied::Changed(next) => {
+            assert!(invariant_history_ends_with_own_stamp(&next), "{next:?}");
+            assert!(invariant_successor_extends_history(current, &next), "{current:?} became {next:?}");
+            next
+        }
+        other => panic!("{operation:?} on {current:?} gave {other:?}"),
+    }
+}
+
+fn refusal(current: Option<&Revision>, operation: &Operation) -> Rejection {
+    match apply(current, operation, ballot(99, 1)) {
+        Applied::Rejected(rejection) => rejection,
+        other => panic!("{operation:?} on {current:?} gave {other:?}"),
+    }
+}
+
+fn text(revision: &Revision) -> Option<&str> {
+    revision.body.as_ref().map(|body| std::str::from_utf8(body).unwrap())
+}
+
+fn effect(revision: &Revision) -> Effect {
+    revision.history.last().unwrap().effect
+}
+
+#[test]
+fn versions_count_up_through_create_replace_patch_delete_and_create_again() {
+    let one = change(None, &create(r#"{"a":1,"b":2}"#), 1);
+    let two = change(Some(&one), &put(r#"{"a":2,"b":2}"#), 2);
+    let three = change(Some(&two), &patch(r#"{"b":null}"#), 3);
+    let four = change(Some(&three), &delete(), 4);
+    let five = change(Some(&four), &create(r#"{"c":1}"#), 5);
+    let told: Vec<_> = [&one, &two, &three, &four, &five].map(|r| (r.version, text(r), effect(r))).into();
+    assert_eq!(
+        told,
+        vec![
+            (1, Some(r#"{"a":1,"b":2}"#), Effect::Created),
+            (2, Some(r#"{"a":2,"b":2}"#), Effect::Replaced),
+            (3, Some(r#"{"a":2}"#), Effect::Replaced),
+            (4, None, Effect::Deleted),
+            (5, Some(r#"{"c":1}"#), Effect::Created),
+        ]
+    );
+    assert!(five.descends_from(one.stamp) && five.descends_from(five.stamp) && !one.descends_from(five.stamp));
+}
+
+#[test]
+fn each_refusal_says_what_it_found() {
+    let live = change(None, &put(r#"{"a":1}"#), 1);
+    let gone = change(Some(&live), &delete(), 2);
+    let found = Some((1, live.stamp));
+    let failed = |current| Rejection::PreconditionFailed { current };
+    let put = || put("{}");
+    for (case, current, operation, expected) in [
+        ("create of what exists", Some(&live), create("{}"), Rejection::Exists { version: 1, stamp: live.stamp }),
+        ("patch of nothing", None, patch("{}"), Rejection::NotFound),
+        ("patch of a tombstone", Some(&gone), patch("{}"), Rejection::NotFound),
+        ("delete of nothing", None, delete(), Rejection::NotFound),
+        ("delete of a tombstone", Some(&gone), delete(), Rejection::NotFound),
+        ("absent, but it exists", Some(&live), when(Condition::Absent, put()), failed(found)),
+        ("present, but nothing", None, when(Condition::Present, put()), failed(None)),
+        ("present, but deleted", Some(&gone), when(Condition::Present, put()), failed(None)),
+        ("another stamp", Some(&live), when(Condition::Stamp(ballot(9, 9)), put()), failed(found)),
+        ("the tombstone's stamp", Some(&gone), when(Condition::Stamp(gone.stamp), put()), failed(None)),
+        ("another version", Some(&live), when(Condition::Version(2), delete()), failed(found)),
+        ("version of nothing", None, when(Condition::Version(0), put()), failed(None)),
+    ] {
+        assert_eq!(refusal(current, &operation), expected, "{case}");
+    }
+}
+
+#[test]
+fn each_condition_that_holds_lets_the_write_through() {
+    let live = change(None, &put(r#"{"a":1}"#), 1);
+    let gone = change(Some(&live), &delete(), 2);
+    change(None, &when(Condition::Absent, put("{}")), 5);
+    change(Some(&gone), &when(Condition::Absent, put("{}")), 5);
+    change(Some(&live), &when(Condition::Present, patch("{}")), 5);
+    change(Some(&live), &when(Condition::Stamp(live.stamp), delete()), 5);
+    change(Some(&live), &when(Condition::Version(1), put("{}")), 5);
+}
+
+#[test]
+fn settling_changes_nothing_whatever_is_there() {
+    let live = change(None, &put("{}"), 1);
+    assert_eq!(apply(None, &settle(), ballot(9, 1)), Applied::Unchanged);
+    assert_eq!(apply(Some(&live), &settle(), ballot(9, 1)), Applied::Unchanged);
+}
+
+#[test]
+fn a_repeated_request_gets_its_first_result_whatever_came_between() {
+    let mut current = change(None, &requested(7, create(r#"{"a":1}"#)), 1);
+    let first = current.history[0].clone();
+    for time in 2..=HISTORY_DEPTH as u64 {
+        current = change(Some(&current), &put("{}"), time);
+        // A create that is repeated after others wrote is no conflict: it was done.
+        assert_eq!(
+            apply(Some(&current), &requested(7, create(r#"{"a":1}"#)), ballot(99, 1)),
+            Applied::Already(first.clone())
+        );
+    }
+}
+
+#[test]
+fn a_repeated_delete_is_told_that_it_deleted() {
+    let live = change(None, &put("{}"), 1);
+    let gone = change(Some(&live), &requested(8, delete()), 2);
+    let Applied::Already(entry) = apply(Some(&gone), &requested(8, delete()), ballot(9, 1)) else { panic!() };
+    assert_eq!((entry.version, entry.effect, entry.stamp), (2, Effect::Deleted, gone.stamp));
+}
+
+#[test]
+fn a_request_id_that_comes_back_with_another_request_is_refused() {
+    let current = change(None, &requested(7, put("{}")), 1);
+    let other = Operation { request: Some((RequestId(7), 1_234)), ..put("{}") };
+    let Rejection::NotAcceptable(words) = refusal(Some(&current), &other) else { panic!() };
+    assert!(words.contains("Idempotency-Key"), "{words}");
+}
+
+#[test]
+fn the_history_forgets_the_oldest_beyond_its_depth() {
+    let mut current = change(None, &requested(7, put("{}")), 1);
+    for time in 2..=(HISTORY_DEPTH as u64 + 1) {
+        assert!(current.find_request(RequestId(7)).is_some());
+        current = change(Some(&current), &put("{}"), time);
+    }
+    assert_eq!(current.history.len(), HISTORY_DEPTH);
+    assert!(current.find_request(RequestId(7)).is_none() && !current.descends_from(ballot(1, 1)));
+}
+
+#[test]
+fn a_patch_that_makes_no_object_is_refused_and_changes_nothing() {
+    let live = change(None, &put(r#"{"a":1}"#), 1);
+    assert!(matches!(refusal(Some(&live), &patch("[1,2")), Rejection::NotAcceptable(_)));
+}
+
+fn any_operation() -> impl Strategy<Value = Operation> {
+    let kind = prop_oneof![
+        Just(put(r#"{"p":1}"#)),
+        Just(create(r#"{"c":1}"#)),
+        Just(patch(r#"{"m":1}"#)),
+        Just(delete()),
+        Just(settle()),
+    ];
+    let condition = prop_oneof![
+        4 => Just(Condition::Any),
+        1 => Just(Condition::Absent),
+        1 => Just(Condition::Present),
+        1 => (1u64..6).prop_map(Condition::Version),
+    ];
+    (kind, condition, prop::option::of(0u128..5)).prop_map(|(operation, condition, id)| {
+        let operation = when(condition, operation);
+        match id {
+            Some(id) => requested(id, operation),
+            None => operation,
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_run_of_writes_keeps_versions_and_history_in_order_and_does_each_request_once(
+        operations in prop::collection::vec(any_operation(), 0..60),
+    ) {
+        let mut current: Option<Revision> = None;
+        let mut seen: Vec<(RequestId, u64)> = Vec::new();
+        for (time, operation) in (1u64..).zip(&operations) {
+            match apply(current.as_ref(), operation, ballot(time, 1)) {
+                Applied::Changed(next) => {
+                    prop_assert!(invariant_history_ends_with_own_stamp(&next), "{:?}", next);
+                    prop_assert!(invariant_successor_extends_history(current.as_ref(), &next), "{:?}", next);
+                    if let Some((id, _)) = operation.request {
+                        let version = next.version;
+                        let recent = |(known, at): &(RequestId, u64)| *known == id && at + HISTORY_DEPTH as u64 > version - 1;
+                        prop_assert!(!seen.iter().any(recent), "{:?} applied twice", id);
+                        seen.push((id, version));
+                    }
+                    current = Some(next);
+                }
+                Applied::Already(entry) => {
+                    let (id, _) = operation.request.unwrap();
+                    prop_assert!(seen.contains(&(id, entry.version)));
+                }
+                Applied::Unchanged | Applied::Rejected(_) => {}
+            }
+        }
+    }
+}
