@@ -181,11 +181,13 @@ async fn readme_walk_works_as_printed() {
     let data = local.directory.path().join("data");
     script = script.replace("replica --name orders-2", &format!("replica --name orders-2 --data {}", data.display()));
     script = script.replace("crds/examples/orders.yaml", &local.manifest.display().to_string());
-    let output =
-        tokio::task::spawn_blocking(move || Command::new("timeout").args(["90", "bash", "-c", &script]).output())
-            .await
-            .expect("no panic")
-            .expect("runs");
+    // In a file of its own: in an argument, the walk's pkill would find the shell that runs it.
+    let file = local.directory.path().join("walk.sh");
+    std::fs::write(&file, script).expect("script");
+    let output = tokio::task::spawn_blocking(move || Command::new("timeout").args(["90", "bash"]).arg(file).output())
+        .await
+        .expect("no panic")
+        .expect("runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     for word in ["\"name\":\"Zürich\"", "city-1000", "backlogEntries", "\"name\":\"Bern\""] {

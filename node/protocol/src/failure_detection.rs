@@ -92,6 +92,12 @@ impl FailureDetector {
     }
 }
 
+/// After a tick, whoever is called reachable was heard of within the allowed silence.
+pub fn invariant_reached_were_heard_lately(detector: &FailureDetector, now_ms: u64) -> bool {
+    let lately = |contact: &Contact| now_ms.saturating_sub(contact.heard_ms) <= detector.after_ms;
+    detector.contacts.values().all(|contact| contact.unreachable_since_ms.is_some() || lately(contact))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

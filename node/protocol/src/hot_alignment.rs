@@ -126,6 +126,10 @@ impl Alignment {
         }
         if self.samples.len() < self.needed && !self.samples.contains_key(&from) {
             self.unsettled.extend(sample.pending.iter().cloned());
+            if sample.behind == 0 {
+                // Nothing live lay behind this node's cursor: everything of the source is here already.
+                self.drained.insert(from);
+            }
             self.samples.insert(from, sample);
         }
     }
@@ -141,7 +145,19 @@ impl Alignment {
         self.unsettled.extend(keys);
     }
 
-    /// This node has applied `source`'s feed `feed` up to `sequence`.
+    /// A batch of `source`'s feed `feed` is applied: up to `through`, with `remaining` live entries behind it.
+    ///
+    /// Being behind the sampled head is not enough. A key that stood below the head and was written again since
+    /// stands above it now; a batch that ends between the two has neither its old value nor its new one. Only a
+    /// batch that reached the end of the feed as it was when it was read has them all.
+    pub fn on_batch(&mut self, source: NodeId, feed: FeedId, through: u64, remaining: u64) {
+        if remaining == 0 {
+            self.on_cursor(source, feed, through);
+        }
+    }
+
+    /// This node has applied `source`'s feed `feed` up to `sequence`, which was the end of the feed when the last
+    /// batch was read (see [`Alignment::on_batch`]).
     pub fn on_cursor(&mut self, source: NodeId, feed: FeedId, sequence: u64) {
         if let Some(sample) = self.samples.get(&source)
             && sample.feed == feed

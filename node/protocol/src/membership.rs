@@ -56,12 +56,30 @@ fn finish_joint(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberVi
 
 fn remove_one(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {
     let members = configuration.members();
-    let gone = members.iter().copied().find(|node| must_go(configuration, *node, nodes))?;
-    without(configuration, gone)
+    members
+        .iter()
+        .filter(|node| must_go(configuration, **node, nodes))
+        .filter_map(|node| without(configuration, *node))
+        .find(|next| can_write(next, nodes))
+}
+
+/// Whether a majority of the new voters is there: else the joint epoch would stop every write, and could not end.
+fn can_write(next: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> bool {
+    if next.joint_with.is_none() {
+        return true;
+    }
+    // A leaving node never counts as reachable, but it may well be there until it is let go.
+    let is_there = |view: &MemberView| view.reachable || (!view.stays && view.unreachable_by_majority_ms == 0);
+    let there = |node: &&NodeId| nodes.get(node).is_some_and(is_there);
+    let needed = majority(u32::try_from(next.voters.len()).unwrap_or(u32::MAX)) as usize;
+    next.voters.iter().filter(there).count() >= needed
 }
 
 fn must_go(configuration: &Configuration, node: NodeId, nodes: &BTreeMap<NodeId, MemberView>) -> bool {
-    let view = nodes.get(&node).copied().unwrap_or_default();
+    // Documents travel in any order: a member whose entry is not known here has not left.
+    let Some(view) = nodes.get(&node) else {
+        return configuration.excluded.contains(&node);
+    };
     let grace_ms = u64::from(configuration.settings.unreachable_grace_period_seconds) * 1000;
     let lapsed = !configuration.name.is_system()
         && !configuration.settings.hot_alignment
@@ -156,4 +174,15 @@ pub fn invariant_step_is_safe(old: &Configuration, new: &Configuration) -> bool 
             (Some(_), None) => old.voters == new.voters,
             (Some(before), Some(joint)) => before == joint && old.voters == new.voters,
         }
+}
+
+/// I6: a joint epoch ends only when a majority of the new voters is aligned with it.
+pub fn invariant_joint_ends_aligned(
+    old: &Configuration,
+    new: &Configuration,
+    aligned: impl Fn(&NodeId) -> u64,
+) -> bool {
+    let ends = old.joint_with.is_some() && new.joint_with.is_none();
+    let held = new.voters.iter().filter(|voter| aligned(voter) >= old.epoch).count();
+    !ends || held >= majority(u32::try_from(new.voters.len()).unwrap_or(u32::MAX)) as usize
 }

@@ -46,6 +46,7 @@ pub struct ReplicaHandle {
     /// The feed's head, as it moves.
     pub head: watch::Receiver<u64>,
     view: Arc<RwLock<Arc<ReplicaView>>>,
+    viewed_ms: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     finished: watch::Receiver<bool>,
 }
@@ -54,6 +55,12 @@ impl ReplicaHandle {
     /// What it looked like within the last tenth of a second.
     pub fn view(&self) -> Arc<ReplicaView> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When the loop last said how it stands, in monotonic milliseconds: a process that stood still finds out here
+    /// before the loop does.
+    pub fn viewed_ms(&self) -> u64 {
+        self.viewed_ms.load(Ordering::Relaxed)
     }
 
     /// Ends the loop after a last commit, and waits for it.
@@ -67,6 +74,7 @@ impl ReplicaHandle {
 
 struct Shared {
     view: Arc<RwLock<Arc<ReplicaView>>>,
+    viewed_ms: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     counters: Arc<Counters>,
     head: watch::Sender<u64>,
@@ -89,8 +97,10 @@ pub fn spawn(
     let (head_sender, head) = watch::channel(store.feed_head());
     let view = Arc::new(RwLock::new(Arc::new(replica.view())));
     let stop = Arc::new(AtomicBool::new(false));
+    let viewed_ms = Arc::new(AtomicU64::new(clock.now().monotonic_ms));
     let shared = Shared {
         view: Arc::clone(&view),
+        viewed_ms: Arc::clone(&viewed_ms),
         stop: Arc::clone(&stop),
         counters: Arc::clone(&counters),
         head: head_sender,
@@ -115,7 +125,7 @@ pub fn spawn(
         runtime.block_on(run.run(inbox, durable));
         let _ = finished_sender.send(true);
     })?;
-    Ok(ReplicaHandle { events, store, counters, head, view, stop, finished })
+    Ok(ReplicaHandle { events, store, counters, head, view, viewed_ms, stop, finished })
 }
 
 /// What the committer says.
@@ -250,6 +260,7 @@ impl DatabaseLoop {
         let now_ms = self.clock.now().monotonic_ms;
         if changed || now_ms.saturating_sub(self.viewed_ms) >= VIEW_EVERY_MS {
             self.viewed_ms = now_ms;
+            self.shared.viewed_ms.store(now_ms, Ordering::Relaxed);
             let view = Arc::new(self.replica.view());
             *self.shared.view.write().unwrap_or_else(PoisonError::into_inner) = view;
         }

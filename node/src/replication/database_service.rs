@@ -154,7 +154,8 @@ impl DatabaseService {
                 reason: view.message.clone().unwrap_or_default(),
             });
         }
-        if !view.status.serves_local_reads() {
+        let silent_ms = self.node.now_ms().saturating_sub(handle.viewed_ms());
+        if !view.status.serves_local_reads() || silent_ms > self.node.settings.unreachable_after_ms {
             return Err(ServiceError::Synchronizing {
                 name: self.name.clone(),
                 status: view.status,

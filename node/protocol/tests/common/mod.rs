@@ -1,6 +1,9 @@
 //! Small builders for the tests of the protocol, and a random number generator with a seed.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
+
+pub mod aligning;
+pub mod rounds;
 
 use bytes::Bytes;
 use coequal_protocol::message::{Condition, Operation, OperationKind};

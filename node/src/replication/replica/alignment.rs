@@ -1,6 +1,6 @@
 //! Hot alignment and the way to ONLINE (G4): asks for samples, watches the cursors, settles pending keys.
 
-use super::{META_DEPLOYED, Replica};
+use super::{META_ALIGNED, META_DEPLOYED, Replica};
 use coequal_protocol::hot_alignment::{Alignment, AlignmentPhase, SourceSample};
 use coequal_protocol::message::Message;
 use coequal_protocol::quorum::{NodeSet, is_read_quorum};
@@ -128,7 +128,7 @@ impl Replica {
         }
         if let Some(mut running) = self.epoch_alignment.take() {
             if self.step_alignment(&mut running) {
-                self.aligned_epoch = running.alignment.epoch();
+                self.note_aligned(running.alignment.epoch());
             } else {
                 self.epoch_alignment = Some(running);
             }
@@ -149,11 +149,12 @@ impl Replica {
         }
         if running.alignment.wants_own_pending() {
             running.sampled = Some((now_ms, self.now.unix_ms));
-            running.alignment.take_own_pending(self.store.pending(PENDING_MAX));
+            running.alignment.take_own_pending(self.store.pending(usize::MAX));
         }
         for (source, _) in running.alignment.heads() {
-            if let Some((feed, sequence)) = self.store.cursor(source) {
-                running.alignment.on_cursor(source, feed, sequence);
+            // A batch that reached the end may have been applied before the sample was here.
+            if let Some((feed, through)) = self.peers.get(&source).and_then(|peer| peer.pull.end) {
+                running.alignment.on_cursor(source, feed, through);
             }
         }
         let room = SETTLE_AT_ONCE.saturating_sub(running.in_flight.len());
@@ -182,20 +183,46 @@ impl Replica {
     fn finish_alignment(&mut self) {
         let Some(running) = &self.alignment else { return };
         let (sampled_ms, unix_ms) = running.sampled.unwrap_or((self.now.monotonic_ms, self.now.unix_ms));
-        let alone = running.alignment.needed() == 0;
+        let alone = self.configuration.all_voters() == [self.me];
         if !alone && self.now.monotonic_ms.saturating_sub(sampled_ms) > POINT_AGE_MAX_MS {
             return self.start_alignment();
         }
         let sources = running.alignment.heads().into_iter().map(|(node, head)| SampledHead { node, head }).collect();
         self.aligned = Some(AlignmentPoint { unix_ms, sources });
-        self.aligned_epoch = running.alignment.epoch();
+        let epoch = running.alignment.epoch();
         self.alignment = None;
+        self.note_aligned(epoch);
         if self.new_disk {
             self.new_disk = false;
             self.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::new() });
         }
         self.set_status(DatabaseStatus::Online);
         self.start_epoch_alignment();
+    }
+
+    /// Others may rely on what this node holds only once it is on disk: that is said when the log has got there.
+    fn note_aligned(&mut self, epoch: u64) {
+        let value = bytes::Bytes::copy_from_slice(&epoch.to_be_bytes());
+        if let Some(lsn) = self.append(LogRecord::Meta { name: META_ALIGNED.to_owned(), value }) {
+            self.aligned_at = Some((epoch, lsn));
+        }
+    }
+
+    /// The log is on disk up to `lsn`.
+    pub(super) fn publish_aligned_epoch(&mut self, lsn: crate::storage::Lsn) {
+        if let Some((epoch, _)) = self.aligned_at.take_if(|(_, at)| *at <= lsn) {
+            self.aligned_epoch = epoch;
+        }
+    }
+
+    /// A batch of a source's feed is applied.
+    pub(super) fn note_batch(&mut self, from: NodeId, feed: FeedId, through: u64, remaining: u64) {
+        for running in self.alignment.iter_mut().chain(&mut self.epoch_alignment) {
+            running.alignment.on_batch(from, feed, through, remaining);
+        }
+        if self.alignment.is_some() || self.epoch_alignment.is_some() {
+            self.next_tick_ms = self.now.monotonic_ms;
+        }
     }
 
     pub(super) fn on_sample(&mut self, from: NodeId, alignment: u64, epoch: u64, feed: FeedId, after: u64) {

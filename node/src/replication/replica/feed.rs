@@ -12,7 +12,8 @@ const ENTRIES_MAX: u32 = 4096;
 const BYTES_MAX: u32 = 1 << 20;
 /// A request that finds nothing is answered after this long all the same, so that both sides know they are there.
 const HOLD_MS: u64 = 500;
-/// A pull without an answer for this long is made again.
+/// A pull without an answer is made again after this long; the wait doubles from the first to the last.
+const PULL_RETRY_FIRST_MS: u64 = 125;
 const PULL_RETRY_MS: u64 = 2_000;
 /// Above this distance bodies are asked for along with the entries.
 const BODIES_ABOVE_ENTRIES: u64 = 256;
@@ -27,7 +28,11 @@ const META_CONFIRMED: &str = "confirmed:";
 #[derive(Default)]
 pub(super) struct Pull {
     request: Option<(u64, u64)>,
+    /// How long to wait for the answer; as long as can be once the source has answered.
+    patience_ms: u64,
     waits_for: Option<WaitingBatch>,
+    /// The newest batch that reached the end of the source's feed and is applied.
+    pub end: Option<(FeedId, u64)>,
     /// Entries that the source still has for us, as it said last.
     pub remaining: Option<u64>,
 }
@@ -36,6 +41,7 @@ pub(super) struct Pull {
 struct WaitingBatch {
     feed: FeedId,
     through: u64,
+    remaining: u64,
     missing: BTreeSet<Key>,
     asked_ms: u64,
 }
@@ -81,6 +87,11 @@ impl Origins {
         self.0.push_back((sequence, from));
     }
 
+    /// A peer that started anew may have come back from an older disk: it gets everything again.
+    pub fn forget(&mut self, node: NodeId) {
+        self.0.retain(|(_, from)| *from != node);
+    }
+
     fn of(&self, sequence: u64) -> Option<NodeId> {
         let at = self.0.binary_search_by_key(&sequence, |(known, _)| *known).ok()?;
         self.0.get(at).map(|(_, from)| *from)
@@ -111,9 +122,10 @@ impl Replica {
             }
             peer.pull.waits_for = None;
         }
-        if peer.pull.request.is_some_and(|(_, sent_ms)| now_ms.saturating_sub(sent_ms) < PULL_RETRY_MS) {
+        if peer.pull.request.is_some_and(|(_, sent_ms)| now_ms.saturating_sub(sent_ms) < peer.pull.patience_ms) {
             return;
         }
+        peer.pull.patience_ms = (peer.pull.patience_ms * 2).clamp(PULL_RETRY_FIRST_MS, PULL_RETRY_MS);
         let bodies = !aligned || peer.pull.remaining.unwrap_or(u64::MAX) > BODIES_ABOVE_ENTRIES;
         let request = self.id();
         if let Some(peer) = self.peers.get_mut(&source) {
@@ -211,6 +223,7 @@ impl Replica {
             return self.pull_from(from);
         }
         peer.pull.remaining = Some(batch.remaining);
+        peer.pull.patience_ms = PULL_RETRY_MS;
         let mut missing = Vec::new();
         for entry in entries {
             if let Some(key) = self.take_entry(from, entry) {
@@ -218,9 +231,16 @@ impl Replica {
             }
         }
         if missing.is_empty() {
-            return self.finish_batch(from, batch.feed, batch.through);
+            return self.finish_batch(from, batch.feed, batch.through, batch.remaining);
         }
-        self.ask_bodies(from, batch.feed, batch.through, missing);
+        let waiting = WaitingBatch {
+            feed: batch.feed,
+            through: batch.through,
+            remaining: batch.remaining,
+            missing: missing.into_iter().collect(),
+            asked_ms: self.now.monotonic_ms,
+        };
+        self.ask_bodies(from, waiting);
     }
 
     /// Learns an entry; gives back the key if its body has to be asked for.
@@ -248,13 +268,11 @@ impl Replica {
         self.learn(key, ballot, revision, Some(from));
     }
 
-    fn ask_bodies(&mut self, from: NodeId, feed: FeedId, through: u64, missing: Vec<Key>) {
-        let asked_ms = self.now.monotonic_ms;
+    fn ask_bodies(&mut self, from: NodeId, waiting: WaitingBatch) {
+        let keys = waiting.missing.iter().take(BODY_KEYS_MAX).cloned().collect();
         if let Some(peer) = self.peers.get_mut(&from) {
-            let missing = missing.iter().cloned().collect();
-            peer.pull.waits_for = Some(WaitingBatch { feed, through, missing, asked_ms });
+            peer.pull.waits_for = Some(waiting);
         }
-        let keys = missing.into_iter().take(BODY_KEYS_MAX).collect();
         self.send(from, Message::BodyRequest { keys });
     }
 
@@ -284,24 +302,25 @@ impl Replica {
             self.learn_from_feed(from, &body.key, body.ballot, Some(&body.revision));
         }
         if waiting.missing.is_empty() {
-            return self.finish_batch(from, waiting.feed, waiting.through);
+            return self.finish_batch(from, waiting.feed, waiting.through, waiting.remaining);
         }
         if waiting.missing.len() < before {
-            let rest: Vec<Key> = waiting.missing.into_iter().collect();
-            return self.ask_bodies(from, waiting.feed, waiting.through, rest);
+            waiting.asked_ms = self.now.monotonic_ms;
+            return self.ask_bodies(from, waiting);
         }
         // The source had none of them: the cursor stays, and the entries come again.
         self.pull_from(from);
     }
 
     /// The cursor moves in the same log as the entries before it.
-    fn finish_batch(&mut self, from: NodeId, feed: FeedId, through: u64) {
+    fn finish_batch(&mut self, from: NodeId, feed: FeedId, through: u64, remaining: u64) {
         if self.cursor(from) != (feed, through) {
             self.append(LogRecord::Cursor { source: from, feed, sequence: through });
-            if self.alignment.is_some() || self.epoch_alignment.is_some() {
-                self.next_tick_ms = self.now.monotonic_ms;
-            }
         }
+        if let Some(peer) = self.peers.get_mut(&from).filter(|_| remaining == 0) {
+            peer.pull.end = Some((feed, through));
+        }
+        self.note_batch(from, feed, through, remaining);
         self.pull_from(from);
     }
 

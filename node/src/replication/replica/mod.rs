@@ -62,6 +62,7 @@ pub struct Replica {
     alignment: Option<alignment::Running>,
     epoch_alignment: Option<alignment::Running>,
     aligned_epoch: u64,
+    aligned_at: Option<(u64, Lsn)>,
     aligned: Option<AlignmentPoint>,
     new_disk: bool,
     origins: feed::Origins,
@@ -108,7 +109,8 @@ impl Replica {
             queries: HashMap::new(),
             forwards: HashMap::new(),
             served: slot::Served::default(),
-            next_id: 1,
+            // Answers to numbers of a former start, still on their way, must never fit a new one.
+            next_id: u64::from(start.incarnation) << 32,
             gated: VecDeque::new(),
             local: VecDeque::new(),
             effects: Effects::default(),
@@ -116,6 +118,7 @@ impl Replica {
             alignment: None,
             epoch_alignment: None,
             aligned_epoch: 0,
+            aligned_at: None,
             aligned: None,
             new_disk: start.new_disk,
             origins: feed::Origins::default(),
@@ -197,6 +200,7 @@ impl Replica {
     }
 
     fn on_durable(&mut self, lsn: Lsn) {
+        self.publish_aligned_epoch(lsn);
         while self.gated.front().is_some_and(|(gate, _)| *gate <= lsn) {
             match self.gated.pop_front() {
                 Some((_, Gated::Send(to, message))) => self.effects.sends.push((to, message)),
@@ -254,8 +258,8 @@ impl Replica {
             }
             Message::Accepted { epoch, key, ballot } => self.on_accepted(from, epoch, &key, ballot),
             Message::Refused { epoch, key, ballot, promised } => self.on_refused(epoch, &key, ballot, promised),
-            Message::QueryAnswer { epoch, read, accepted, chosen, revision, .. } => {
-                self.on_query_answer(from, epoch, read, accepted, chosen, revision);
+            Message::QueryAnswer { epoch, key, read, accepted, chosen, revision } => {
+                self.on_query_answer(from, epoch, &key, read, reads::QueryAnswered { accepted, chosen, revision });
             }
             Message::StaleEpoch { epoch, configuration } => self.on_stale_epoch(from, epoch, &configuration),
             Message::ConfigurationNotice { configuration } => self.on_configuration_notice(&configuration),
@@ -295,6 +299,7 @@ impl Replica {
             if restarted {
                 peer.pull = feed::Pull::default();
                 peer.serve = feed::Serve::default();
+                self.origins.forget(from);
                 self.lose_source(from);
                 self.fail_forwards_to(from);
                 self.served.forget(from);
@@ -425,6 +430,8 @@ impl Replica {
 pub(crate) const META_CLOCK: &str = "clock";
 /// Name of the stored configuration.
 pub(crate) const META_CONFIGURATION: &str = "configuration";
+/// The epoch with which the store was last aligned.
+pub(crate) const META_ALIGNED: &str = "aligned";
 /// Set in a store that was deployed and has not been aligned since.
 pub(crate) const META_DEPLOYED: &str = "deployed";
 /// How far ahead of the clock the noted time is: ten seconds.

@@ -23,6 +23,13 @@ pub(super) struct QueryInFlight {
     settles: bool,
 }
 
+/// What a voter holds.
+pub(super) struct QueryAnswered {
+    pub accepted: Ballot,
+    pub chosen: bool,
+    pub revision: Option<Arc<Revision>>,
+}
+
 impl Replica {
     pub(super) fn on_client_read(&mut self, read: ClientRead) {
         if let Some(reason) = &self.fault {
@@ -72,19 +79,12 @@ impl Replica {
         waiting.into_iter().for_each(|message| self.send(node, message));
     }
 
-    pub(super) fn on_query_answer(
-        &mut self,
-        from: NodeId,
-        epoch: u64,
-        read: u64,
-        accepted: Ballot,
-        chosen: bool,
-        revision: Option<Arc<Revision>>,
-    ) {
+    pub(super) fn on_query_answer(&mut self, from: NodeId, epoch: u64, key: &Key, read: u64, answer: QueryAnswered) {
         if epoch != self.configuration.epoch {
             return;
         }
-        let Some(flight) = self.queries.get_mut(&read) else { return };
+        let Some(flight) = self.queries.get_mut(&read).filter(|flight| flight.key == *key) else { return };
+        let QueryAnswered { accepted, chosen, revision } = answer;
         match flight.query.on_answer(&self.configuration, from, accepted, chosen, revision) {
             QueryStep::Wait => {}
             QueryStep::Done(held) => self.finish_query(read, held),
