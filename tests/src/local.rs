@@ -121,6 +121,12 @@ impl Drop for Local {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.name, self.text());
+            for entry in std::fs::read_dir(self.path("data/logs")).into_iter().flatten().flatten() {
+                let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(20).collect();
+                eprintln!("--- {}", entry.file_name().to_string_lossy());
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
         }
         // Replicas watch their supervisor and end with it.
         if let Some(child) = &mut self.child {

@@ -205,7 +205,7 @@ async fn sizes_are_limited_and_the_limit_is_named() {
     let headers = [("content-type", "application/x-ndjson")];
     for bytes in [5_000, 100_000, 3 << 20] {
         let answer = client.send(Method::POST, &format!("{C}/documents:batch"), &headers, line(bytes)).await;
-        let statuses: Vec<u64> = answer.body.lines().map(|line| status_of(line)).collect();
+        let statuses: Vec<u64> = answer.body.lines().map(status_of).collect();
         assert!(statuses[0] == 413 && matches!(statuses[1], 200 | 201), "{bytes}: {answer:?}");
     }
 }
