@@ -15,10 +15,12 @@ pub mod operation;
 pub mod quorum;
 pub mod proposal;
 pub mod query;
+pub mod session;
 pub mod hot_alignment;
 pub mod failure_detection;
 pub mod membership;
 pub mod sharing;
+pub mod auto_deploy;
 
 pub use ballot::{Ballot, BallotClass};
 pub use key::Key;

@@ -10,6 +10,7 @@ use crate::storage::StorageError;
 use bytes::Bytes;
 use coequal_protocol::key::COLLECTIONS;
 use coequal_protocol::message::{Condition, Operation, OperationKind};
+use coequal_protocol::session::may_answer;
 use coequal_protocol::{Ballot, Held, Key};
 use coequal_types::rest::{DatabaseDescription, ReplicaView, ReplicationDescription, Role};
 use coequal_types::{
@@ -293,8 +294,7 @@ impl DatabaseService {
         if !linearizable {
             let handle = self.local()?;
             let held = handle.store.chosen(key).map_err(|e| self.storage_error(&e))?;
-            let known = held.as_ref().map_or(Ballot::NONE, |held| held.revision.stamp.max(held.ballot));
-            if session.is_none_or(|session| known >= session) {
+            if may_answer(held.as_ref(), session) {
                 return Ok(document(held, false));
             }
             // Behind the session's token, or not touched since: a majority knows (G3).

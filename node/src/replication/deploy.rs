@@ -6,6 +6,7 @@ use super::databases::{blocking, sign};
 use super::node::{DeployState, Node};
 use super::replica::META_DEPLOYED;
 use crate::storage::{StorageError, Store, StoreIdentity};
+use coequal_protocol::auto_deploy::{self, CopyProgress};
 use coequal_protocol::message::ChosenBody;
 use coequal_protocol::record::{Change, FeedId};
 use coequal_protocol::{Key, LogRecord, Message};
@@ -20,18 +21,34 @@ const RANGE_ENTRIES_MAX: usize = 16_384;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const DONOR_EVERY: Duration = Duration::from_millis(100);
 const META_PROGRESS: &str = "deploy";
-/// Space that must stay free beyond what the copy is expected to take.
-const SPACE_RESERVE_BYTES: u64 = 64 << 20;
-
-/// How far a copy is; stored with what was copied, in the same commit.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct CopyProgress {
+/// `CopyProgress` as it is stored.
+#[derive(Serialize, Deserialize)]
+struct StoredProgress {
     donor: Option<NodeId>,
-    /// The donor's feed when the copy began; void once another donor took over.
     start: Option<(FeedId, u64)>,
     after: Option<Vec<u8>>,
     entries: u64,
     bytes: u64,
+}
+
+impl StoredProgress {
+    fn encode(progress: &CopyProgress) -> bytes::Bytes {
+        let CopyProgress { donor, start, after, entries, bytes } = progress.clone();
+        let stored = Self { donor, start, after: after.map(|key| key.as_bytes().to_vec()), entries, bytes };
+        // Numbers and ids always serialise; an empty value would make the copy begin again.
+        serde_json::to_vec(&stored).unwrap_or_default().into()
+    }
+
+    fn decode(json: &[u8]) -> Option<CopyProgress> {
+        let Self { donor, start, after, entries, bytes } = serde_json::from_slice(json).ok()?;
+        Some(CopyProgress {
+            donor,
+            start,
+            after: after.and_then(|bytes| Key::from_bytes(bytes.into())),
+            entries,
+            bytes,
+        })
+    }
 }
 
 /// Reads a range for a deploy: chosen revisions only, never promises or accepts.
@@ -92,7 +109,7 @@ pub(super) async fn run(
             continue;
         };
         request += 1;
-        let after = progress.after.clone().and_then(|bytes| Key::from_bytes(bytes.into()));
+        let after = progress.after.clone();
         let _ = node.network.send(
             donor,
             configuration.uuid,
@@ -109,7 +126,7 @@ pub(super) async fn run(
             say(shown, &format!("a range from donor {donor} arrived damaged; it is asked for again"));
             continue;
         }
-        note_donor(&mut progress, donor, &range);
+        progress.take_range(donor, range.feed, range.head);
         if range.done {
             break;
         }
@@ -143,16 +160,6 @@ async fn await_range(answers: &mut mpsc::Receiver<(NodeId, Message)>, donor: Nod
     }
 }
 
-/// The feed position of the first donor counts only while nobody else gave a part of the copy.
-fn note_donor(progress: &mut CopyProgress, donor: NodeId, range: &Range) {
-    if progress.donor.is_none() && progress.entries == 0 && progress.after.is_none() {
-        progress.start = Some((range.feed, range.head));
-    } else if progress.donor != Some(donor) || progress.start.is_some_and(|(feed, _)| feed != range.feed) {
-        progress.start = None;
-    }
-    progress.donor = Some(donor);
-}
-
 fn still_wanted(node: &Node, name: &DatabaseName, configuration: &Configuration) -> bool {
     let state = node.state();
     state.status != coequal_types::NodeStatus::ShuttingDown
@@ -177,7 +184,7 @@ fn choose_donor(node: &Node, configuration: &Configuration, before: Option<NodeI
         .into_iter()
         .filter(|donor| *donor != node.id && state.detector.reaches(*donor) && online(donor))
         .collect();
-    before.filter(|donor| usable.contains(donor)).or_else(|| usable.first().copied())
+    auto_deploy::choose_donor(before, &usable)
 }
 
 async fn open_staging(
@@ -191,7 +198,7 @@ async fn open_staging(
         if path.exists() {
             if let Ok(store) = Store::open(&path, &node.settings.store)
                 && store.identity().database == configuration.uuid
-                && let Some(progress) = store.meta(META_PROGRESS).and_then(|json| serde_json::from_slice(&json).ok())
+                && let Some(progress) = store.meta(META_PROGRESS).and_then(|json| StoredProgress::decode(&json))
             {
                 return Ok((Arc::new(store), progress));
             }
@@ -212,14 +219,11 @@ async fn write_range(
     let store = Arc::clone(store);
     blocking(move || {
         for body in bodies {
-            progress.after = Some(body.key.as_bytes().to_vec());
-            progress.entries += u64::from(!body.key.collection().starts_with('_'));
-            progress.bytes +=
-                (body.key.as_bytes().len() + body.revision.body.as_ref().map_or(0, bytes::Bytes::len)) as u64;
+            progress.add(&body.key, body.revision.body.as_ref().map_or(0, bytes::Bytes::len));
             append_chosen(&store, body)?;
         }
-        let json = serde_json::to_vec(&progress).unwrap_or_default();
-        store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: json.into() })?;
+        let value = StoredProgress::encode(&progress);
+        store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value })?;
         commit(&store)?;
         Ok(progress)
     })
@@ -245,10 +249,7 @@ fn commit(store: &Store) -> Result<(), StorageError> {
 /// Refuses to go on when the rest of the copy will not fit.
 fn check_space(node: &Node, progress: &CopyProgress, total: u64) -> Result<(), String> {
     let free = fs4::available_space(node.directory.path()).map_err(|e| format!("free space cannot be read: {e}"))?;
-    let left = total.saturating_sub(progress.entries);
-    let each = progress.bytes.checked_div(progress.entries).unwrap_or(0);
-    // Pages are half full at worst, and the log holds the newest part a second time.
-    let needed = left * each * 2 + SPACE_RESERVE_BYTES;
+    let needed = progress.space_needed(total);
     if free < needed {
         return Err(format!(
             "the copy needs about {} MiB more, the disk has {} MiB free; free space on this node",
@@ -272,7 +273,7 @@ async fn finish(
     blocking(move || {
         store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
         store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: bytes::Bytes::new() })?;
-        if let (Some(source), Some((feed, sequence))) = (progress.donor, progress.start) {
+        if let Some((source, feed, sequence)) = progress.cursor() {
             store.append(LogRecord::Cursor { source, feed, sequence })?;
         }
         sign(&store, node.id, &newest)?;
