@@ -1,12 +1,14 @@
 //! Clusters of real node processes on loopback: started, killed, stopped, continued, restarted.
 
 use crate::binaries::program;
+use crate::blockade::Blockade;
 use crate::client::Client;
 use serde_json::Value;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait of any test; a wait that takes this long has failed.
@@ -29,9 +31,19 @@ pub struct Cluster {
     pub directory: tempfile::TempDir,
 }
 
-/// A port that was free a moment ago.
+/// Below the ports that the system gives to outgoing connections, and beside those of the tests of local mode.
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+
+/// A free port that this process has not given to anybody before: nobody else takes it before its node listens.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Another run of the tests on this machine begins somewhere else.
+    let begin = u16::try_from(std::process::id().wrapping_mul(197) % u32::from(count)).expect("below the count");
+    (0..count)
+        .map(|_| PORTS.start + (begin + GIVEN.fetch_add(1, Ordering::Relaxed) % count) % count)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 impl Node {
@@ -194,6 +206,26 @@ impl Cluster {
         cluster.until_members(count).await;
         cluster.until_settled(count).await;
         cluster
+    }
+
+    /// Nodes that reach each other only through a [`Blockade`], with the database `orders` ONLINE everywhere.
+    pub async fn behind_blockade(count: usize) -> (Self, Blockade) {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut nodes: Vec<Node> =
+            (0..count).map(|index| Node::new(directory.path(), index, Vec::new(), &[])).collect();
+        let blockade = Blockade::start(nodes.iter().map(|node| node.peers.clone()).collect()).await;
+        for (index, node) in nodes.iter_mut().enumerate() {
+            node.extra.extend(["--advertise".to_owned(), blockade.address(index)]);
+            node.join = (0..index).map(|other| blockade.address(other)).collect();
+            node.start();
+            blockade.node_is(index, node.pid());
+        }
+        let cluster = Self { nodes, directory };
+        cluster.until_members(count).await;
+        let answer = cluster.nodes[0].client().put("/v1/databases/orders", "{}").await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        cluster.until_online("orders").await;
+        (cluster, blockade)
     }
 
     /// One more node, started at once.

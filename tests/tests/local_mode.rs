@@ -32,17 +32,15 @@ impl Local {
         let directory = tempfile::tempdir().expect("directory");
         let manifest = directory.path().join("orders.yaml");
         std::fs::copy(root().join("crds/examples/orders.yaml"), &manifest).expect("example");
-        let process = Self::spawn(directory.path(), &manifest, Some(port));
+        let process = Self::spawn(directory.path(), &manifest, port);
         Self { process, directory, manifest, port }
     }
 
-    fn spawn(directory: &Path, manifest: &Path, port: Option<u16>) -> Child {
+    fn spawn(directory: &Path, manifest: &Path, port: u16) -> Child {
         let out = std::fs::File::options().create(true).append(true).open(directory.join("out")).expect("out");
         let mut command = Command::new(program("coequal-operator"));
         command.args(["local", "-f"]).arg(manifest).arg("--data").arg(directory.join("data"));
-        if let Some(port) = port {
-            command.args(["--port", &port.to_string()]);
-        }
+        command.args(["--port", &port.to_string()]);
         command.stdin(Stdio::null()).stderr(out.try_clone().expect("out")).stdout(out).spawn().expect("starts")
     }
 
@@ -119,32 +117,6 @@ impl Drop for Local {
 
 const DOCUMENT: &str = "/v1/databases/orders/collections/things/documents/a";
 
-/// Three instances that start in the same moment, each told nothing about ports: three clusters of three nodes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_that_start_in_the_same_moment_do_not_meet() {
-    let mut instances: Vec<Local> = (0..3)
-        .map(|_| {
-            let directory = tempfile::tempdir().expect("directory");
-            let manifest = directory.path().join("orders.yaml");
-            std::fs::copy(root().join("crds/examples/orders.yaml"), &manifest).expect("example");
-            let process = Local::spawn(directory.path(), &manifest, None);
-            Local { process, directory, manifest, port: 0 }
-        })
-        .collect();
-    let mut seen = std::collections::BTreeSet::new();
-    for instance in &mut instances {
-        instance.port = until("the first URL", async || {
-            let output = instance.output();
-            output.split("orders-0 starts at http://127.0.0.1:").nth(1)?.split(' ').next()?.parse().ok()
-        })
-        .await;
-        instance.until_ready(3).await;
-        instance.until_nodes(3).await;
-        let cluster = instance.client(0).get("/v1/cluster").await.json();
-        assert!(seen.insert(cluster["id"].to_string()), "two instances are one cluster: {cluster}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_start_scale_out_and_in_and_find_their_data_again() {
     let started = Instant::now();
@@ -169,7 +141,7 @@ async fn three_nodes_start_scale_out_and_in_and_find_their_data_again() {
     until("the fault is told", async || local.output().contains("below a majority of 3 nodes").then_some(())).await;
     std::fs::write(&local.manifest, &good).expect("manifest");
     assert!(local.interrupt(), "Ctrl-C ends everything in order");
-    local.process = Local::spawn(local.directory.path(), &local.manifest, Some(local.port));
+    local.process = Local::spawn(local.directory.path(), &local.manifest, local.port);
     local.until_ready(3).await;
     assert_eq!(local.client(1).get(&format!("{DOCUMENT}?consistency=linearizable")).await.status, 200);
     assert!(local.interrupt());
