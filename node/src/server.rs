@@ -69,17 +69,25 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
             overlay_bytes: args.overlay_mib as usize * MIB,
         },
         unreachable_after_ms: args.unreachable_after_ms,
+        renew_when_removed: args.renew_when_removed,
     };
     let stop = stop_signal(args.exit_with_stdin)?;
     let running = replication::start(settings, directory, network, events).await.context("the node could not start")?;
     tracing::info!(name = %args.name, node = %running.service.node_id(), api = %api_address, "node started");
     let api_settings = ApiSettings { document_bytes_max: args.document_bytes_max as usize, ..ApiSettings::default() };
     let router = api::router(running.service.clone(), api_settings);
-    let served = api::serve(listener, router, ConnectionSettings::default(), stop).await;
+    let service = running.service.clone();
+    let is_over = tokio_util::sync::CancellationToken::new();
+    let until = async {
+        tokio::select! { () = stop => {}, () = service.renewal() => is_over.cancel() }
+    };
+    let served = api::serve(listener, router, ConnectionSettings::default(), until).await;
     tracing::info!("stopping");
     running.stop().await;
     tracing::info!("stopped");
-    served.context("the HTTP server failed")
+    served.context("the HTTP server failed")?;
+    anyhow::ensure!(!is_over.is_cancelled(), "this node was removed from its cluster; start it again as a new node");
+    Ok(())
 }
 
 /// Ends with SIGTERM, SIGINT, or (for a replica that belongs to a supervisor) the end of standard input.

@@ -52,6 +52,7 @@ pub async fn start(
         detector: FailureDetector::new(settings.unreachable_after_ms),
         connected: BTreeSet::new(),
         refused: None,
+        took_part: false,
         invited_by: None,
         found_at: BTreeMap::new(),
         learners_since: BTreeMap::new(),
@@ -66,6 +67,7 @@ pub async fn start(
         state: Mutex::new(state),
         routes: RwLock::new(HashMap::new()),
         wake: Notify::new(),
+        renewal: Notify::new(),
     });
     let running = RunningNode::start(Arc::clone(&node), events).await;
     if node.settings.initialize && cluster.is_none() {
@@ -99,6 +101,7 @@ pub(crate) async fn idle_service() -> NodeService {
         join: Vec::new(),
         store: crate::storage::StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 },
         unreachable_after_ms: 1500,
+        renew_when_removed: false,
     };
     let running = start(settings, directory, network, events).await.expect("node");
     let _ = std::fs::remove_dir_all(path);
