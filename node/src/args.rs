@@ -73,6 +73,10 @@ pub struct NodeArgs {
     /// How fast this node copies databases to others at most, in MiB per second; 0 is unlimited.
     #[arg(long, env = "COEQUAL_DEPLOY_MIB_PER_SECOND", default_value_t = 0)]
     pub deploy_mib_per_second: u32,
+    /// When this node finds that it was removed from its cluster while it was away: put its data aside and end; the next
+    /// start is that of a new node.
+    #[arg(long, env = "COEQUAL_RENEW_WHEN_REMOVED")]
+    pub renew_when_removed: bool,
     /// Stop when standard input ends: for a replica that belongs to a supervisor.
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,

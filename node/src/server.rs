@@ -84,6 +84,7 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
             overlay_bytes: args.overlay_mib as usize * MIB,
         },
         unreachable_after_ms: args.unreachable_after_ms,
+        renew_when_removed: args.renew_when_removed,
     };
     let stop = stop_signal(args.exit_with_stdin)?;
     let running = replication::start(settings, directory, network, events).await.context("the node could not start")?;
@@ -96,11 +97,18 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
     let api_settings = ApiSettings { document_bytes_max, tokens, ..ApiSettings::default() };
     let router = api::router(running.service.clone(), api_settings);
     let connections = ConnectionSettings { tls: tls.filter(|_| args.tls_api), ..ConnectionSettings::default() };
-    let served = api::serve(listener, router, connections, stop).await;
+    let service = running.service.clone();
+    let is_over = tokio_util::sync::CancellationToken::new();
+    let until = async {
+        tokio::select! { () = stop => {}, () = service.renewal() => is_over.cancel() }
+    };
+    let served = api::serve(listener, router, connections, until).await;
     tracing::info!("stopping");
     running.stop().await;
     tracing::info!("stopped");
-    served.context("the HTTP server failed")
+    served.context("the HTTP server failed")?;
+    anyhow::ensure!(!is_over.is_cancelled(), "this node was removed from its cluster; start it again as a new node");
+    Ok(())
 }
 
 /// The certificates, if there are to be some; they are read again when they change.

@@ -7,6 +7,19 @@ pub const EXIT_FAILED: u8 = 1;
 /// Exit code for wrong usage or an invalid manifest.
 pub const EXIT_USAGE: u8 = 2;
 
+/// Image of nodes whose manifest names none: the one of this version.
+const NODE_IMAGE: &str = concat!("coequal-node:", env!("CARGO_PKG_VERSION"));
+
+const RUN_AFTER: &str = "One of several operators leads, by a lease; the others stand by and take over within 15 s.
+Probes are at /livez and /readyz, metrics at /metrics (coequal_operator_*). Logs are one JSON object a line on standard
+error; every line of a reconcile has its id. COEQUAL_LOG=debug shows more.
+
+Exit codes: 0 stopped as asked, 1 failed or not leading any more (start it again), 2 wrong usage.
+
+Examples:
+  coequal-operator run
+  KUBECONFIG=~/.kube/config coequal-operator run --namespace orders --log-text";
+
 const AFTER: &str =
     "Exit codes: 0 stopped as asked, 1 failed (the last line says why), 2 wrong usage or invalid manifest.
 
@@ -30,14 +43,17 @@ Examples:
 #[derive(Debug, clap::Parser)]
 #[command(name = "coequal-operator", version, about, after_help = AFTER, max_term_width = 100)]
 pub struct OperatorArgs {
-    /// What to do; without a command, run the controller in a pod.
+    /// What to do; without a command, run the controller.
     #[command(subcommand)]
     pub command: Option<OperatorCommand>,
 }
 
-/// What the operator can do besides being the controller.
+/// What the operator can do.
 #[derive(Debug, clap::Subcommand)]
 pub enum OperatorCommand {
+    /// Run the controller: in a pod, or anywhere with a KUBECONFIG
+    #[command(after_help = RUN_AFTER)]
+    Run(RunArgs),
     /// Run the replicas of a manifest on this machine, without Kubernetes
     #[command(after_help = LOCAL_AFTER)]
     Local(LocalArgs),
@@ -46,6 +62,29 @@ pub enum OperatorCommand {
     /// One replica, as `local` starts it
     #[command(hide = true)]
     Replica(Box<coequal_node::args::NodeArgs>),
+}
+
+/// Settings of the controller.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// Look after this namespace alone; a Role is enough then. By default all namespaces
+    #[arg(long, env = "COEQUAL_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Image of nodes whose manifest names none
+    #[arg(long, env = "COEQUAL_NODE_IMAGE", default_value = NODE_IMAGE, value_name = "IMAGE")]
+    pub node_image: String,
+    /// Where probes and metrics listen
+    #[arg(long, env = "COEQUAL_OPERATOR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    /// Namespace of the lease by which one of several operators leads [default: the operator's own]
+    #[arg(long, env = "COEQUAL_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// Name of that lease
+    #[arg(long, env = "COEQUAL_LEASE_NAME", default_value = "coequal-operator", value_name = "NAME")]
+    pub lease_name: String,
+    /// Logs as text instead of JSON
+    #[arg(long, env = "COEQUAL_LOG_TEXT")]
+    pub log_text: bool,
 }
 
 /// Settings of local mode.

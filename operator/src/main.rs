@@ -1,27 +1,29 @@
 //! Parses the arguments and calls.
 
-use clap::Parser as _;
-use coequal_operator::args::{EXIT_FAILED, EXIT_USAGE, OperatorArgs, OperatorCommand};
-use coequal_operator::{crd, local};
+use clap::{Args as _, FromArgMatches as _, Parser as _};
+use coequal_operator::args::{EXIT_FAILED, OperatorArgs, OperatorCommand, RunArgs};
+use coequal_operator::{crd, kubernetes, local};
 use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match OperatorArgs::parse().command {
+        Some(OperatorCommand::Run(args)) => kubernetes::main(args),
         Some(OperatorCommand::Local(args)) => local::main(args),
         Some(OperatorCommand::Crd) => print_definition(),
         Some(OperatorCommand::Replica(args)) => {
             local::end_with_supervisor();
             coequal_node::server::main(*args)
         }
-        None => {
-            eprintln!(
-                "coequal-operator: the controller comes with the Kubernetes release; \
-                 run replicas on this machine with: coequal-operator local -f MANIFEST (see --help)"
-            );
-            ExitCode::from(EXIT_USAGE)
-        }
+        None => kubernetes::main(run_from_environment()),
     }
+}
+
+/// Without a command, every setting comes from the environment.
+fn run_from_environment() -> RunArgs {
+    let command = RunArgs::augment_args(clap::Command::new("coequal-operator"));
+    let matches = command.get_matches_from(["coequal-operator"]);
+    RunArgs::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 fn print_definition() -> ExitCode {

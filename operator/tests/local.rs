@@ -248,14 +248,21 @@ fn a_replica_that_is_suspended_holds_nothing_up_and_the_second_signal_kills() {
 }
 
 #[test]
-fn wrong_usage_and_a_missing_command_exit_with_2() {
+fn wrong_usage_exits_with_2_and_a_missing_cluster_with_the_way_out() {
+    let home = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let program = Path::new(env!("CARGO_BIN_EXE_coequal-operator"));
-        Command::new(program).args(arguments).output().unwrap()
+        let mut command = Command::new(program);
+        command.args(arguments).env("HOME", home.path()).env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST");
+        command.output().unwrap()
     };
-    let none = run(&[]);
-    assert_eq!(none.status.code(), Some(2));
-    assert!(String::from_utf8(none.stderr).unwrap().contains("the controller comes with the Kubernetes release"));
+    for arguments in [&[][..], &["run"][..]] {
+        let none = run(arguments);
+        let said = String::from_utf8(none.stderr).unwrap();
+        assert_eq!(none.status.code(), Some(1), "{said}");
+        assert!(said.contains("set KUBECONFIG") && said.contains("coequal-operator local -f"), "{said}");
+    }
+    assert_eq!(run(&["run", "--listen", "x"]).status.code(), Some(2));
     assert_eq!(run(&["local"]).status.code(), Some(2));
     let mut help = String::new();
     run(&["--help"]).stdout.as_slice().read_to_string(&mut help).unwrap();

@@ -27,6 +27,7 @@ const TWICE: &[(&str, &str)] = &[
     ("bit-vec", "certificates for tests (rcgen) and proptest are between versions"),
     ("synstructure", "derive macros are between syn 2 and 3"),
     ("base64", "utoipa's and reqwest's trees have not met on one version"),
+    ("hashbrown", "indexmap and kube's runtime are between versions"),
     ("getrandom", "ours is 0.3; uuid and proptest use 0.4"),
     ("syn", "derive macros are between 2 and 3; none of it is in a binary"),
     ("tower-http", "reqwest still uses 0.6; ours is 0.7"),

@@ -21,6 +21,7 @@ pub(super) async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
         } else if !is_connected(&node) {
             find_moved_peers(&node).await;
         } else {
+            node.state().took_part = true;
             update_own_entry(&node).await;
         }
         tokio::select! { () = tokio::time::sleep(ASK_EVERY) => {}, _ = stop.wait_for(|stop| *stop) => break }
@@ -44,8 +45,13 @@ async fn find_moved_peers(node: &Arc<Node>) {
         let Ok(entry) = serde_json::to_vec(&own_entry(node)) else { return };
         let cluster = node.state().cluster;
         let request = Message::JoinRequest { entry: Bytes::from(entry), cluster };
-        if let Ok((hello, _)) = node.network.ask_once(address, request, ASK_TIMEOUT).await {
+        if let Ok((hello, answer)) = node.network.ask_once(address, request, ASK_TIMEOUT).await {
             node_loop::note_address(node, hello.node, address);
+            if let Message::JoinAnswer { cluster: Some(of), refused, .. } = &answer
+                && !refused.is_empty()
+            {
+                renew(node, *of);
+            }
         }
     }
 }
@@ -75,6 +81,7 @@ async fn ask_all(node: &Arc<Node>) {
                     if before.as_ref() != Some(&refused) {
                         tracing::warn!(%address, reason = %refused, "refused by the cluster");
                     }
+                    cluster.inspect(|of| renew(node, *of));
                 } else if let Some(cluster) = cluster {
                     return enter(node, cluster, &configuration, &nodes);
                 }
@@ -90,6 +97,25 @@ fn tell_unasked(node: &Node, address: &str, reason: String) {
     let before = node.state().unasked.insert(address.to_owned(), reason.clone());
     if before.as_ref() != Some(&reason) {
         tracing::info!(%address, %reason, "cannot ask to be taken in here; trying on");
+    }
+}
+
+/// This node was removed while it was away: the next start is that of a new one, if that is wished. One that takes
+/// part until now is on its way out, and is stopped by whoever removed it.
+fn renew(node: &Node, cluster: ClusterId) {
+    let applies = {
+        let state = node.state();
+        node.settings.renew_when_removed && state.cluster == Some(cluster) && !state.took_part
+    };
+    if !applies {
+        return;
+    }
+    match node.directory.note_renewal() {
+        Ok(()) => {
+            tracing::warn!("removed from the cluster while away; the data goes aside, and a new node begins");
+            node.renewal.notify_one();
+        }
+        Err(error) => tracing::error!(%error, "the renewal could not be written down"),
     }
 }
 
@@ -153,7 +179,12 @@ pub(super) async fn answer(node: &Arc<Node>, message: Message) -> Message {
     }
     match take_in(node, &entry).await {
         Ok(()) => welcome(node, own).unwrap_or_else(|| refuse(String::new())),
-        Err(reason) => refuse(reason),
+        Err(NotTakenIn::NotNow) => refuse(String::new()),
+        Err(NotTakenIn::Leaving(reason)) => refuse(reason),
+        // With the cluster's name the refusal is final: this identity never comes back.
+        Err(NotTakenIn::Removed(refused)) => {
+            Message::JoinAnswer { cluster: Some(own), configuration: Bytes::new(), nodes: Bytes::new(), refused }
+        }
     }
 }
 
@@ -171,17 +202,29 @@ fn welcome(node: &Node, own: ClusterId) -> Option<Message> {
     })
 }
 
-/// Writes a node's entry; an empty reason means: not now, ask again.
-pub(super) async fn take_in(node: &Arc<Node>, entry: &NodeEntry) -> Result<(), String> {
-    let handle = node.system().map_err(|_| String::new())?;
+/// Why a node is not taken in.
+pub(super) enum NotTakenIn {
+    /// Not now; ask again.
+    NotNow,
+    /// It is on its way out.
+    Leaving(String),
+    /// It was removed.
+    Removed(String),
+}
+
+/// Writes a node's entry.
+pub(super) async fn take_in(node: &Arc<Node>, entry: &NodeEntry) -> Result<(), NotTakenIn> {
+    let handle = node.system().map_err(|_| NotTakenIn::NotNow)?;
     let deadline_ms = node.now_ms() + WRITE_DEADLINE_MS;
     let known = system::node(&handle, entry.id);
     if let Some(known) = &known {
         if known.value.removed || known.value.leaving {
-            return Err(format!(
+            let reason = format!(
                 "node {} ({}) was removed from this cluster; start it with an empty data directory to come back as a new node",
                 entry.name, entry.id
-            ));
+            );
+            let is_out = known.value.removed;
+            return Err(if is_out { NotTakenIn::Removed(reason) } else { NotTakenIn::Leaving(reason) });
         }
         let same = known.value.peer_address == entry.peer_address && known.value.api_address == entry.api_address;
         if same && known.value.name == entry.name {
@@ -191,7 +234,7 @@ pub(super) async fn take_in(node: &Arc<Node>, entry: &NodeEntry) -> Result<(), S
     let stamp = known.map(|known| known.stamp);
     system::write(&handle, system::node_key(entry.id), entry, stamp, deadline_ms).await.map_err(|error| {
         tracing::debug!(%error, node = %entry.id, "entry not written");
-        String::new()
+        NotTakenIn::NotNow
     })?;
     tracing::info!(node = %entry.id, name = %entry.name, address = %entry.peer_address, "node taken in");
     node.wake.notify_one();

@@ -53,6 +53,7 @@ pub async fn start(
         connected: BTreeSet::new(),
         refused: None,
         unasked: BTreeMap::new(),
+        took_part: false,
         invited_by: None,
         found_at: BTreeMap::new(),
         learners_since: BTreeMap::new(),
@@ -67,6 +68,7 @@ pub async fn start(
         state: Mutex::new(state),
         routes: RwLock::new(HashMap::new()),
         wake: Notify::new(),
+        renewal: Notify::new(),
     });
     let running = RunningNode::start(Arc::clone(&node), events).await;
     if node.settings.initialize && cluster.is_none() {
@@ -101,6 +103,7 @@ pub(crate) async fn idle_service() -> NodeService {
         join: Vec::new(),
         store: crate::storage::StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 },
         unreachable_after_ms: 1500,
+        renew_when_removed: false,
     };
     let running = start(settings, directory, network, events).await.expect("node");
     let _ = std::fs::remove_dir_all(path);

@@ -35,6 +35,8 @@ pub struct NodeSettings {
     pub store: StoreSettings,
     /// When a silent peer counts as unreachable.
     pub unreachable_after_ms: u64,
+    /// Whether to come back as a new node after having been removed from the cluster while away.
+    pub renew_when_removed: bool,
 }
 
 /// Where a database stands on this node.
@@ -83,6 +85,8 @@ pub(super) struct State {
     pub refused: Option<String>,
     /// Why nodes that were to be asked to take this one in could not be, by address.
     pub unasked: BTreeMap<String, String>,
+    /// Whether this process took part in its cluster at any time.
+    pub took_part: bool,
     /// A member that invited this node while it belonged to no cluster.
     pub invited_by: Option<String>,
     /// Where peers were found that are not where their entries say.
@@ -104,6 +108,8 @@ pub(super) struct Node {
     pub routes: RwLock<HashMap<DatabaseId, ReplicaHandle>>,
     /// Wakes the node's loop: something that it decides on has changed.
     pub wake: Notify,
+    /// Told once when this process has to end, so that the next start is that of a new node.
+    pub renewal: Notify,
 }
 
 impl Node {

@@ -497,6 +497,13 @@ pub struct RunningNode {
     task: tokio::task::JoinHandle<()>,
 }
 
+impl NodeService {
+    /// Comes back when this node has to end, because it was removed from its cluster and comes back as a new one.
+    pub async fn renewal(&self) {
+        self.node.renewal.notified().await;
+    }
+}
+
 impl RunningNode {
     /// Starts the node's loops; its own databases are opened before this returns.
     pub(super) async fn start(

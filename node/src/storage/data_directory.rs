@@ -6,6 +6,7 @@
 //! databases/<name>/   one store each
 //! staging/<name>/     a copy being received
 //! aside/<name>-<n>/   what was put aside, the last two of each name
+//! renew           only while it is written: everything goes aside at the next start, and a new node begins
 //! ```
 
 use super::disk::sync_directory;
@@ -30,6 +31,7 @@ const IDENTITY: &str = "identity.json";
 const DATABASES: &str = "databases";
 const STAGING: &str = "staging";
 const ASIDE: &str = "aside";
+const RENEW: &str = "renew";
 
 /// A node's directory, used by this process alone.
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl DataDirectory {
         for part in [DATABASES, STAGING, ASIDE] {
             fs::create_dir_all(path.join(part)).map_err(at)?;
         }
+        renew_if_noted(path)?;
         let mut identity = match read_identity(path)? {
             Some(identity) => identity,
             None => new_identity(path)?,
@@ -93,6 +96,14 @@ impl DataDirectory {
         Ok(())
     }
 
+    /// Notes durably that this node's time is over: the next start puts its databases aside and begins a new node.
+    pub fn note_renewal(&self) -> Result<(), StorageError> {
+        let path = self.root.join(RENEW);
+        let at = |error| StorageError::io(&path, "writing", &error);
+        File::create(&path).and_then(|file| file.sync_all()).map_err(at)?;
+        sync_directory(&self.root).map_err(at)
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.root
@@ -115,21 +126,7 @@ impl DataDirectory {
 
     /// Puts a database aside, where it disturbs nobody; the last two of a name are kept. Its store must be closed.
     pub fn set_aside(&self, name: &DatabaseName) -> Result<PathBuf, StorageError> {
-        let aside = self.root.join(ASIDE);
-        let mut kept: Vec<(u64, PathBuf)> = Vec::new();
-        for (entry, path) in list(&aside)? {
-            let number = entry.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('-'));
-            kept.extend(number.and_then(|number| number.parse().ok()).map(|number| (number, path)));
-        }
-        kept.sort();
-        let number = kept.last().map_or(1, |(last, _)| last + 1);
-        let target = aside.join(format!("{}-{number}", name.as_str()));
-        self.move_directory(&self.database_path(name), &target)?;
-        // Only now that the newest is safely there.
-        for (_, old) in kept.iter().take((kept.len() + 1).saturating_sub(ASIDE_MAX)) {
-            fs::remove_dir_all(old).map_err(|error| StorageError::io(old, "removing", &error))?;
-        }
-        Ok(target)
+        set_aside(&self.root, name.as_str())
     }
 
     /// Puts a received copy in its place. Refused if there is something; the copy's store must be closed.
@@ -138,7 +135,7 @@ impl DataDirectory {
         if target.try_exists().map_err(|error| StorageError::io(&target, "looking at", &error))? {
             return Err(StorageError::Exists { path: target });
         }
-        self.move_directory(&self.staging_path(name), &target)?;
+        move_directory(&self.staging_path(name), &target)?;
         Ok(target)
     }
 
@@ -151,18 +148,56 @@ impl DataDirectory {
         }
     }
 
-    fn move_directory(&self, from: &Path, to: &Path) -> Result<(), StorageError> {
-        let moved = fs::rename(from, to).map_err(|error| StorageError::io(from, "moving", &error));
-        moved?;
-        for directory in [to.parent(), from.parent()].into_iter().flatten() {
-            sync_directory(directory).map_err(|error| StorageError::io(directory, "syncing", &error))?;
-        }
-        Ok(())
-    }
-
     fn identity(&self) -> Identity {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+fn set_aside(root: &Path, name: &str) -> Result<PathBuf, StorageError> {
+    let aside = root.join(ASIDE);
+    let mut kept: Vec<(u64, PathBuf)> = Vec::new();
+    for (entry, path) in list(&aside)? {
+        let number = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        kept.extend(number.and_then(|number| number.parse().ok()).map(|number| (number, path)));
+    }
+    kept.sort();
+    let number = kept.last().map_or(1, |(last, _)| last + 1);
+    let target = aside.join(format!("{name}-{number}"));
+    move_directory(&root.join(DATABASES).join(name), &target)?;
+    // Only now that the newest is safely there.
+    for (_, old) in kept.iter().take((kept.len() + 1).saturating_sub(ASIDE_MAX)) {
+        fs::remove_dir_all(old).map_err(|error| StorageError::io(old, "removing", &error))?;
+    }
+    Ok(target)
+}
+
+fn move_directory(from: &Path, to: &Path) -> Result<(), StorageError> {
+    let moved = fs::rename(from, to).map_err(|error| StorageError::io(from, "moving", &error));
+    moved?;
+    for directory in [to.parent(), from.parent()].into_iter().flatten() {
+        sync_directory(directory).map_err(|error| StorageError::io(directory, "syncing", &error))?;
+    }
+    Ok(())
+}
+
+/// A noted renewal, carried out. After a crash in between it is carried out again: the note goes last.
+fn renew_if_noted(root: &Path) -> Result<(), StorageError> {
+    let note = root.join(RENEW);
+    if !note.try_exists().map_err(|error| StorageError::io(&note, "looking at", &error))? {
+        return Ok(());
+    }
+    for (name, _) in list(&root.join(DATABASES))? {
+        set_aside(root, &name)?;
+    }
+    for path in [root.join(IDENTITY), note] {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StorageError::io(&path, "removing", &error));
+            }
+            _ => sync_directory(root).map_err(|error| StorageError::io(root, "syncing", &error))?,
+        }
+    }
+    Ok(())
 }
 
 fn lock(path: &Path) -> Result<File, StorageError> {
@@ -323,6 +358,24 @@ mod tests {
         let error = DataDirectory::open(root.path()).unwrap_err().to_string();
         assert!(error.contains("is missing") && error.contains("orders"), "{error}");
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_renewed_directory_is_that_of_a_new_node_with_the_old_data_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let before = {
+            let directory = DataDirectory::open(root.path()).unwrap();
+            directory.set_cluster(ClusterId::from_u128(7)).unwrap();
+            fs::create_dir_all(directory.database_path(&name("a"))).unwrap();
+            directory.note_renewal().unwrap();
+            directory.node()
+        };
+        for _ in 0..2 {
+            let directory = DataDirectory::open(root.path()).unwrap();
+            assert_ne!(directory.node(), before);
+            assert_eq!((directory.cluster(), directory.databases().unwrap()), (None, Vec::new()));
+            assert!(root.path().join("aside/a-1").exists() && !root.path().join("aside/a-2").exists());
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct ObservedNode {
     pub carrier: Carrier,
     /// Whether it has a data directory or volume.
     pub has_data: bool,
+    /// Whether that is older than what is recorded of the cluster's beginning: it may belong to a cluster already.
+    pub may_hold_cluster: bool,
     /// Whether its readiness probe passes; `None` without an answer.
     pub ready: Option<bool>,
     /// Its own report; `None` without an answer.
@@ -69,6 +71,7 @@ impl ObservedNode {
             ordinal,
             carrier: Carrier::Absent,
             has_data: false,
+            may_hold_cluster: false,
             ready: None,
             report: None,
             view: None,

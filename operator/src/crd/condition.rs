@@ -38,6 +38,30 @@ pub enum ConditionReason {
     NoQuorum,
     /// `replicas` is 0: all nodes are stopped, data is kept.
     Hibernated,
+    /// A majority of the nodes serves.
+    QuorumOnline,
+    /// No change is under way.
+    Settled,
+    /// Nothing waits for a person.
+    NothingBlocks,
+    /// Nodes are restarted one at a time, for a new image or new settings.
+    UpdatingNodes,
+    /// Volumes grow.
+    GrowingVolumes,
+    /// The manifest breaks a rule.
+    InvalidSpec,
+    /// An object that is needed exists and belongs to somebody else.
+    ForeignObject,
+    /// The image of a node cannot be fetched or started.
+    ImageNotAvailable,
+    /// No machine can take a node.
+    Unschedulable,
+    /// The storage class or the API server refuses a larger volume.
+    VolumeCannotGrow,
+    /// A node's machine does not answer, and nobody has said that it is off.
+    MachineLost,
+    /// The API server refuses an object; a person has to look at the message.
+    RequestRefused,
 }
 
 impl ConditionType {
@@ -66,6 +90,18 @@ impl ConditionReason {
             Self::NodesOffline => "NodesOffline",
             Self::NoQuorum => "NoQuorum",
             Self::Hibernated => "Hibernated",
+            Self::QuorumOnline => "QuorumOnline",
+            Self::Settled => "Settled",
+            Self::NothingBlocks => "NothingBlocks",
+            Self::UpdatingNodes => "UpdatingNodes",
+            Self::GrowingVolumes => "GrowingVolumes",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::ForeignObject => "ForeignObject",
+            Self::ImageNotAvailable => "ImageNotAvailable",
+            Self::Unschedulable => "Unschedulable",
+            Self::VolumeCannotGrow => "VolumeCannotGrow",
+            Self::MachineLost => "MachineLost",
+            Self::RequestRefused => "RequestRefused",
         }
     }
 }

@@ -7,7 +7,8 @@ mod status;
 
 pub use condition::{ConditionReason, ConditionType};
 pub use spec::{
-    DatabaseSpec, ReplicatedDatabase, ReplicatedDatabaseSpec, RetentionPolicy, StorageSpec, VolumeRetention,
+    DatabaseSpec, ReplicatedDatabase, ReplicatedDatabaseSpec, ResourceAmounts, ResourcesSpec, RetentionPolicy,
+    StorageSpec, VolumeRetention,
 };
 pub use status::{DatabaseOnNodeStatus, DatabaseSummary, NodeSummary, ReplicatedDatabaseStatus};
 
@@ -38,6 +39,8 @@ pub mod bounds {
     pub const SIZE_DEFAULT: &str = "1Gi";
     /// Longest quantity, in characters.
     pub const QUANTITY_BYTES_MAX: usize = 24;
+    /// Longest name of an image.
+    pub const IMAGE_BYTES_MAX: usize = 512;
     /// Longest name of a storage class.
     pub const STORAGE_CLASS_BYTES_MAX: usize = 253;
 }

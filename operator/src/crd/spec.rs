@@ -60,6 +60,46 @@ pub struct ReplicatedDatabaseSpec {
     /// What becomes of the volumes when they are no longer used.
     #[serde(default)]
     pub persistent_volume_claim_retention_policy: RetentionPolicy,
+    /// Container image of the nodes. Changing it restarts them one at a time. Without it, the nodes keep the image that the operator gave them first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 512), regex(pattern = "^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$"))]
+    pub image: Option<String>,
+    /// Processor and memory of each node. Changing them restarts the nodes one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ResourcesSpec")]
+    pub resources: Option<ResourcesSpec>,
+}
+
+/// Processor and memory of each node: requests 100m and 256Mi, and at most 1Gi of memory, where nothing else is said.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourcesSpec {
+    /// What is set aside for each node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ResourceAmounts")]
+    pub requests: Option<ResourceAmounts>,
+    /// What a node may use at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ResourceAmounts")]
+    pub limits: Option<ResourceAmounts>,
+}
+
+/// Amounts as quantities.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceAmounts {
+    /// Processors, in quotes: "2" or 500m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 24), regex(pattern = "^[0-9]+(\\.[0-9]+)?m?$"))]
+    pub cpu: Option<String>,
+    /// Bytes of memory: 512Mi, 2Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        with = "String",
+        length(min = 1, max = 24),
+        regex(pattern = "^[0-9]+(\\.[0-9]+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
+    )]
+    pub memory: Option<String>,
 }
 
 /// One database.

@@ -2,7 +2,6 @@
 //! Data lies in one directory, by default `./coequal-data/<name>`; everything listens on the loopback interface only.
 
 mod backoff;
-mod client;
 mod clock;
 mod data;
 mod error;
@@ -68,7 +67,9 @@ fn run(args: &LocalArgs) -> Result<(), LocalError> {
     let result = runtime.block_on(async {
         let signals = signals()?;
         wait_for_left_behind(args.port, &data).await;
-        Supervisor::new(wish, data, program, args.port, client::http_client()?)?.run(manifest, signals).await
+        let http_client =
+            crate::nodes::http_client().map_err(|error| LocalError::setup("make an HTTP client", error))?;
+        Supervisor::new(wish, data, program, args.port, http_client)?.run(manifest, signals).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result

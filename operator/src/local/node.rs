@@ -2,12 +2,12 @@
 
 use super::backoff::Backoff;
 use super::log_file::LogFile;
-use super::look::Look;
 use super::ports::Ports;
 use super::process::Process;
 use super::rows::NodeRow;
 use crate::controller::node_status::{ShownStatus, Views, node_status};
 use crate::controller::observed::{Carrier, Observed, ObservedNode};
+use crate::nodes::Look;
 use coequal_types::{NodeName, NodeStatus};
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;

@@ -88,6 +88,9 @@ pub fn changes(old: &ValidatedDatabaseCluster, new: &ValidatedDatabaseCluster) -
     if old.storage != new.storage || old.retention != new.retention {
         found.push("storage (without effect on one machine)".to_owned());
     }
+    if old.image != new.image || old.resources != new.resources {
+        found.push("image or resources (without effect on one machine)".to_owned());
+    }
     if found.is_empty() { "nothing that matters changed".to_owned() } else { found.join(", ") }
 }
 

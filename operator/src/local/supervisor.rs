@@ -1,19 +1,19 @@
 //! The supervisor: one loop takes in what happened, decides, and acts. Nothing in it waits for a replica.
 
-use super::client::{ClientError, NodeClient};
 use super::data::DataDirectory;
 use super::error::LocalError;
 use super::log_file::{LOG_BYTES_MAX, LogFile};
-use super::look::{Look, keep_looking};
+use super::look::keep_looking;
 use super::manifest::{ManifestWatch, Reading};
 use super::node::LocalNode;
 use super::process::{Program, ReplicaArguments, described};
 use super::screen::Screen;
-use super::steps::{self, Pace};
+use super::steps::Pace;
 use super::{ports, summary};
 use crate::controller::decisions::{Step, next_step, undeclared};
 use crate::controller::observed::{Beginning, Observed};
 use crate::controller::validate::ValidatedDatabaseCluster;
+use crate::nodes::{self, ClientError, Look, NodeClient};
 use coequal_types::{DatabaseName, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;
@@ -238,7 +238,7 @@ impl Supervisor {
         if !self.pace.is_free(Instant::now()) || !is_fresh {
             return Ok(());
         }
-        let Some(ports) = steps::asked(&step).and_then(|via| self.ports_of(via)) else { return Ok(()) };
+        let Some(ports) = nodes::asked(&step).and_then(|via| self.ports_of(via)) else { return Ok(()) };
         if let Step::Initialize(name) = &step
             && self.data.record.initializing_node.is_none()
         {
@@ -249,7 +249,7 @@ impl Supervisor {
         self.pace.begun();
         let (client, sender) = (NodeClient::new(self.http.clone(), ports.url()), self.sender.clone());
         tokio::spawn(async move {
-            let result = steps::ask(&client, &step).await;
+            let result = nodes::ask(&client, &step).await;
             let _ = sender.send(Message::Asked { step, result });
         });
         Ok(())

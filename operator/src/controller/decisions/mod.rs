@@ -131,6 +131,11 @@ fn begin(desired: &[NodeName], seen: &Observed) -> Option<Step> {
         Beginning::Chosen(name) => name,
         Beginning::NotBegun => desired.first()?,
     };
+    // A cluster of before is found again by any of its nodes; a second one beside it would be for ever.
+    let may_know = |node: &&ObservedNode| node.may_hold_cluster && node.report.is_none();
+    if let Some(node) = seen.nodes.iter().find(may_know) {
+        return Some(Step::WaitFor(format!("{} to answer; its volume may hold a cluster already", node.name)));
+    }
     let answers = seen.node(chosen).is_some_and(|node| node.report.is_some());
     Some(match answers {
         true => Step::Initialize(chosen.clone()),

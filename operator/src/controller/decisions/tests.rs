@@ -120,6 +120,20 @@ fn table_of_beginnings() -> Vec<(&'static str, &'static str, Observed, Step)> {
         ("all run, the first is silent", "{}", started.clone(), wait("o-0 to answer; it initialises the cluster")),
         ("the first answers", "{}", answers.clone(), Step::Initialize(name(0))),
         (
+            "an old volume may hold a cluster",
+            "{}",
+            with(answers.clone(), |seen| seen.nodes[2].may_hold_cluster = true),
+            wait("o-2 to answer; its volume may hold a cluster already"),
+        ),
+        (
+            "an old volume beyond those that are wished is asked too",
+            "{}",
+            with(answers.clone(), |seen| {
+                seen.nodes.push(ObservedNode { may_hold_cluster: true, ..absent_with_data(3) });
+            }),
+            Step::Start(name(3)),
+        ),
+        (
             "another was chosen before",
             "{}",
             with(answers.clone(), |seen| seen.beginning = Beginning::Chosen(name(1))),

@@ -3,6 +3,7 @@
 mod fault;
 mod fields;
 mod file;
+mod pod;
 mod quantity;
 mod spec;
 mod suggest;
@@ -13,12 +14,12 @@ mod yaml;
 pub use fault::{Fault, Faults};
 pub use file::{MANIFEST_BYTES_MAX, read_manifest};
 
-use crate::crd::{RetentionPolicy, bounds};
+use crate::crd::{ResourcesSpec, RetentionPolicy, bounds};
 use coequal_types::{DatabaseName, DatabaseSettings, NodeName};
 use fields::Fields;
 
 /// A manifest that keeps every rule. Later steps cannot reach the raw text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ValidatedDatabaseCluster {
     /// `metadata.name`; nodes are named `<name>-<ordinal>`.
     pub name: String,
@@ -30,6 +31,10 @@ pub struct ValidatedDatabaseCluster {
     pub storage: ValidatedStorage,
     /// What becomes of unused volumes; without effect in local mode.
     pub retention: RetentionPolicy,
+    /// Image of the nodes; without effect in local mode.
+    pub image: Option<String>,
+    /// Processor and memory of each node; without effect in local mode.
+    pub resources: ResourcesSpec,
 }
 
 /// A database that was asked for.

@@ -2,13 +2,20 @@
 
 use super::fault::{Fault, cut};
 use super::fields::Fields;
-use super::{ValidatedDatabase, ValidatedDatabaseCluster, ValidatedStorage, quantity};
+use super::{ValidatedDatabase, ValidatedDatabaseCluster, ValidatedStorage, pod, quantity};
 use crate::crd::{RetentionPolicy, VolumeRetention, bounds};
 use coequal_types::{DatabaseName, DatabaseSettings, ReadQuorum, WriteQuorum};
 use std::collections::BTreeMap;
 
-const SPEC_FIELDS: &[&str] =
-    &["replicas", "databases", "unreachableGracePeriodSeconds", "storage", "persistentVolumeClaimRetentionPolicy"];
+const SPEC_FIELDS: &[&str] = &[
+    "replicas",
+    "databases",
+    "unreachableGracePeriodSeconds",
+    "storage",
+    "persistentVolumeClaimRetentionPolicy",
+    "image",
+    "resources",
+];
 const DATABASE_FIELDS: &[&str] = &["name", "autoDeploy", "hotAlignment", "writeQuorum", "readQuorum"];
 
 /// The whole spec; `None` (with faults) if something is missing that nothing can stand in for.
@@ -27,13 +34,16 @@ pub(super) fn cluster(
         spec.number("unreachableGracePeriodSeconds", bounds::GRACE_SECONDS_MIN..=bounds::GRACE_SECONDS_MAX, faults);
     let storage = storage(spec, faults);
     let retention = retention(spec, faults);
+    let image = pod::image(spec, faults);
+    let resources = pod::resources(spec, faults);
     let mut databases = databases?;
     if let Some(grace) = grace {
         for database in &mut databases {
             database.settings.unreachable_grace_period_seconds = grace;
         }
     }
-    Some(ValidatedDatabaseCluster { name: name?.to_owned(), replicas: replicas?, databases, storage, retention })
+    let (name, replicas) = (name?.to_owned(), replicas?);
+    Some(ValidatedDatabaseCluster { name, replicas, databases, storage, retention, image, resources })
 }
 
 fn databases(

@@ -87,6 +87,18 @@ fn refusals_of_names() -> Vec<Refusal> {
     ]
 }
 
+fn refusals_of_containers() -> Vec<Refusal> {
+    let resources = |fields: &str| with_spec(&format!("{{resources: {fields}}}"));
+    vec![
+        ("image with a space", with_spec("{image: 'a b'}"), "spec.image", "\"a b\" is no name of an image"),
+        ("empty image", with_spec("{image: ''}"), "spec.image", "is no name of an image"),
+        ("unknown kind of amounts", resources("{limit: {}}"), "spec.resources.limit", "did you mean limits?"),
+        ("unknown amount", resources("{limits: {disk: 1Gi}}"), "spec.resources.limits.disk", "known here are cpu"),
+        ("bad memory", resources("{limits: {memory: 1GB}}"), "spec.resources.limits.memory", "write 512Mi or 2Gi"),
+        ("bad cpu", resources("{requests: {cpu: lots}}"), "spec.resources.requests.cpu", "write 500m"),
+    ]
+}
+
 fn refusals_of_replicas_and_databases() -> Vec<Refusal> {
     vec![
         (
@@ -186,6 +198,7 @@ fn every_refusal_has_its_path_and_a_message_that_helps() {
         refusals_of_files(),
         refusals_of_heads(),
         refusals_of_names(),
+        refusals_of_containers(),
         refusals_of_replicas_and_databases(),
         refusals_of_settings(),
     ];

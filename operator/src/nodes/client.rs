@@ -1,6 +1,5 @@
-//! The node's HTTP API as the supervisor uses it. Every call has a deadline; a stopped replica holds nothing up.
+//! The node's HTTP API as the operator uses it. Every call has a deadline; a stopped replica holds nothing up.
 
-use super::error::LocalError;
 use coequal_types::rest::{
     AddNode, ClusterDescription, DatabaseList, NodeDescription, Problem, ReplicationDescription, SettingsPatch,
 };
@@ -52,15 +51,14 @@ pub struct NodeClient {
     base: String,
 }
 
-/// The client for all nodes: never through a proxy, they are on this machine.
-pub fn http_client() -> Result<Client, LocalError> {
+/// The client for all nodes: never through a proxy, they are on this machine or in this cluster.
+pub fn http_client() -> Result<Client, reqwest::Error> {
     Client::builder()
         .no_proxy()
         .connect_timeout(LOOK_DEADLINE)
         .timeout(CHANGE_DEADLINE)
         .pool_idle_timeout(Duration::from_secs(10))
         .build()
-        .map_err(|error| LocalError::setup("make an HTTP client", error))
 }
 
 impl NodeClient {

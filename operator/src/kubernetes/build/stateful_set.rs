@@ -1,0 +1,161 @@
+//! The StatefulSet: equal pods with stable names, a volume each.
+//!
+//! Pods are replaced by the operator alone (`OnDelete`): a change of the template restarts nothing by itself. The
+//! template depends on nothing that changes from day to day, least of all on the number of nodes.
+
+use super::{Child, ChildKind, Plan, child};
+use crate::controller::validate::ValidatedDatabaseCluster;
+use crate::crd::{ResourceAmounts, VolumeRetention};
+use crate::kubernetes::names::{self, API_PORT, PEER_PORT, REVISION};
+use serde_json::{Value, json};
+
+/// User and group of the node's image.
+const USER: u32 = 65532;
+/// Where the volume is.
+const VOLUME: &str = "/var/lib/coequal";
+/// Time for a node to hand over its connections and close its stores, in seconds.
+const GRACE_SECONDS: u32 = 60;
+/// Time between leaving the Services and stopping, so that no client is sent to a stopping node, in seconds.
+const LEAVE_SERVICES_SECONDS: u32 = 3;
+/// How many nodes a newcomer asks to be taken in, from the first on. Fixed, so that scaling changes no pod.
+const ASKED_TO_JOIN: u32 = 5;
+
+pub(super) fn stateful_set(plan: &Plan<'_>) -> Child {
+    let wish = plan.wish;
+    let hibernates = wish.replicas == 0;
+    let spec = json!({
+        "replicas": plan.pods,
+        "serviceName": names::nodes_name(&wish.name),
+        "podManagementPolicy": "Parallel",
+        "updateStrategy": { "type": "OnDelete" },
+        "revisionHistoryLimit": 3,
+        "selector": { "matchLabels": names::selector(&wish.name) },
+        "persistentVolumeClaimRetentionPolicy": {
+            "whenDeleted": retention(wish.retention.when_deleted),
+            // A hibernating cluster keeps its volumes, whatever becomes of those of removed nodes.
+            "whenScaled": retention(if hibernates { VolumeRetention::Retain } else { wish.retention.when_scaled }),
+        },
+        "template": template(plan),
+        "volumeClaimTemplates": [claim(wish)],
+    });
+    child(plan, ChildKind::StatefulSet, wish.name.clone(), json!({ "spec": spec }))
+}
+
+fn retention(policy: VolumeRetention) -> &'static str {
+    match policy {
+        VolumeRetention::Retain => "Retain",
+        VolumeRetention::Delete => "Delete",
+    }
+}
+
+fn claim(wish: &ValidatedDatabaseCluster) -> Value {
+    let mut spec = json!({
+        "accessModes": ["ReadWriteOnce"],
+        "resources": { "requests": { "storage": wish.storage.size } },
+    });
+    if let Some(class) = &wish.storage.storage_class_name {
+        spec["storageClassName"] = json!(class);
+    }
+    let metadata = json!({ "name": "data", "labels": names::labels(&wish.name) });
+    json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec })
+}
+
+fn template(plan: &Plan<'_>) -> Value {
+    let cluster = &plan.wish.name;
+    let selector = json!({ "matchLabels": names::selector(cluster) });
+    let spread = |topology: &str| {
+        json!({
+            "maxSkew": 1, "topologyKey": topology, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector,
+        })
+    };
+    json!({
+        "metadata": {
+            "labels": names::labels(cluster),
+            "annotations": { REVISION: plan.revision, "kubectl.kubernetes.io/default-container": "node" },
+        },
+        "spec": {
+            "serviceAccountName": names::nodes_name(cluster),
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "topologySpreadConstraints": [spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")],
+            "containers": [container(plan)],
+        },
+    })
+}
+
+fn container(plan: &Plan<'_>) -> Value {
+    let probe = |path: &str, period: u32, timeout: u32, failures: u32| {
+        json!({
+            "httpGet": { "path": path, "port": "api", "scheme": "HTTP" },
+            "periodSeconds": period, "timeoutSeconds": timeout, "failureThreshold": failures,
+        })
+    };
+    json!({
+        "name": "node",
+        "image": plan.image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": environment(plan),
+        "ports": [
+            { "name": "api", "containerPort": API_PORT, "protocol": "TCP" },
+            { "name": "peers", "containerPort": PEER_PORT, "protocol": "TCP" },
+        ],
+        "resources": resources(plan.wish),
+        // Opening large stores takes its time: an hour before the liveness probe has a word.
+        "startupProbe": probe("/livez", 2, 2, 1800),
+        "livenessProbe": probe("/livez", 10, 5, 6),
+        "readinessProbe": probe("/readyz", 2, 2, 2),
+        "lifecycle": { "preStop": { "sleep": { "seconds": LEAVE_SERVICES_SECONDS } } },
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"] },
+        },
+        "volumeMounts": [{ "name": "data", "mountPath": VOLUME }],
+    })
+}
+
+fn environment(plan: &Plan<'_>) -> Value {
+    let cluster = &plan.wish.name;
+    let nodes = names::nodes_name(cluster);
+    let host = |pod: &str| format!("{pod}.{nodes}.{}.svc", plan.namespace);
+    let field = |path: &str| json!({ "fieldRef": { "apiVersion": "v1", "fieldPath": path } });
+    let join: Vec<String> =
+        (0..ASKED_TO_JOIN).map(|ordinal| format!("{}:{PEER_PORT}", host(&format!("{cluster}-{ordinal}")))).collect();
+    json!([
+        { "name": "POD_NAME", "valueFrom": field("metadata.name") },
+        { "name": "COEQUAL_NAME", "value": "$(POD_NAME)" },
+        // A folder of its own: the root of a volume may hold lost+found.
+        { "name": "COEQUAL_DATA", "value": format!("{VOLUME}/node") },
+        { "name": "COEQUAL_LISTEN", "value": format!("0.0.0.0:{API_PORT}") },
+        { "name": "COEQUAL_LISTEN_PEERS", "value": format!("0.0.0.0:{PEER_PORT}") },
+        { "name": "COEQUAL_ADVERTISE", "value": format!("{}:{PEER_PORT}", host("$(POD_NAME)")) },
+        { "name": "COEQUAL_ADVERTISE_API", "value": format!("{}:{API_PORT}", host("$(POD_NAME)")) },
+        { "name": "COEQUAL_JOIN", "value": join.join(",") },
+        // A volume that was kept when its node was removed serves the next node of that name.
+        { "name": "COEQUAL_RENEW_WHEN_REMOVED", "value": "true" },
+        { "name": "COEQUAL_LOG_JSON", "value": "true" },
+    ])
+}
+
+/// Amounts that are always there: without a limit of memory one node could take a whole machine's.
+fn resources(wish: &ValidatedDatabaseCluster) -> Value {
+    let amounts = |given: &Option<ResourceAmounts>, cpu: Option<&str>, memory: &str| {
+        let given = given.clone().unwrap_or_default();
+        let mut found = json!({ "memory": given.memory.as_deref().unwrap_or(memory) });
+        if let Some(cpu) = given.cpu.as_deref().or(cpu) {
+            found["cpu"] = json!(cpu);
+        }
+        found
+    };
+    let limits = amounts(&wish.resources.limits, None, "1Gi");
+    json!({ "requests": amounts(&wish.resources.requests, Some("100m"), "256Mi"), "limits": limits })
+}

@@ -1,0 +1,30 @@
+//! The controller on Kubernetes: the same validation and decisions as in local mode, with pods instead of processes.
+//!
+//! ```text
+//! run ─► reconcile: observe ─► (controller: validate, decide) ─► plan, build ─► apply, act ─► status, events
+//! ```
+//!
+//! `observe` is the only one that reads, `apply` and `act` the only ones that change; `plan`, `build`, `pods`, `subset`
+//! and `status` are pure. Every change asks `leader` first.
+
+mod act;
+mod apply;
+mod build;
+mod calls;
+mod context;
+mod error;
+mod events;
+mod health;
+mod leader;
+mod metrics;
+mod names;
+mod observe;
+mod plan;
+mod pods;
+mod reconcile;
+mod run;
+mod status;
+mod stores;
+mod subset;
+
+pub use run::main;
