@@ -132,7 +132,7 @@ pub async fn ask_nodes(turn: &Turn<'_>, step: &Step, acted: &mut Acted) {
     match ask(&NodeClient::new(turn.context.http.clone(), url), step).await {
         Ok(()) => {
             acted.did(event_reason(step), done_words(step));
-            acted.waits_for(reason, &done_words(step));
+            acted.activity.get_or_insert((reason, done_words(step)));
         }
         Err(error) => acted.waits_for(reason, &format!("a node to do it; not yet: {error}")),
     }

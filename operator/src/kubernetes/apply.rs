@@ -47,32 +47,82 @@ pub async fn apply(
                 .await?
                 .and_then(|object| serde_json::to_value(object).ok()),
         };
-        match live {
-            None => patch(context, &api, child, None, false).await?,
-            Some(live) => match belongs(&live, &resource.name_any(), &uid) {
-                Belongs::Ours if covers(&child.object, &live) => continue,
-                Belongs::Ours if needs_a_new_one(child, &live) => {
-                    remove_around_pods(context, &api, child, &live).await?
+        match bring(context, &api, child, live.as_ref(), &resource.name_any(), &uid).await {
+            Ok(Brought::Same) => {}
+            Ok(Brought::Changed) => {
+                applied.changed = true;
+                tracing::info!(kind = ?child.kind, name = %child.name, "applied");
+            }
+            Ok(Brought::Waits) => applied.waits.push(format!("{} of the deleted resource to go", words(child))),
+            Ok(Brought::Foreign) => applied.obstacles.push(foreign(child)),
+            // What is refused holds up nothing else.
+            Err(error) => match error.refusal() {
+                Some(message) => {
+                    applied.obstacles.push(Obstacle { reason: ConditionReason::RequestRefused, message });
                 }
-                Belongs::Ours => patch(context, &api, child, Some(&live), true).await?,
-                Belongs::Predecessor => {
-                    applied.waits.push(format!("{} of the deleted resource to go", words(child)));
-                    continue;
-                }
-                Belongs::Stranger => {
-                    applied.obstacles.push(foreign(child));
-                    continue;
-                }
+                None => return Err(error),
             },
         }
-        applied.changed = true;
-        tracing::info!(kind = ?child.kind, name = %child.name, "applied");
     }
     let has_budget = children.iter().any(|child| child.kind == ChildKind::PodDisruptionBudget);
     if !has_budget {
         applied.changed |= drop_budget(context, namespace, resource).await?;
     }
     Ok(applied)
+}
+
+/// What came of one child.
+enum Brought {
+    Same,
+    Changed,
+    Waits,
+    Foreign,
+}
+
+async fn bring(
+    context: &Context,
+    api: &Api<DynamicObject>,
+    child: &Child,
+    live: Option<&Value>,
+    name: &str,
+    uid: &str,
+) -> Result<Brought, ReconcileError> {
+    let Some(live) = live else {
+        patch(context, api, child, None, false).await?;
+        return Ok(Brought::Changed);
+    };
+    match belongs(live, name, uid) {
+        Belongs::Ours if covers(&child.object, live) => return Ok(Brought::Same),
+        Belongs::Ours if needs_a_new_one(child, live) => remove_around_pods(context, api, child, live).await?,
+        Belongs::Ours => put_back(context, api, child, live).await?,
+        Belongs::Predecessor => return Ok(Brought::Waits),
+        Belongs::Stranger => return Ok(Brought::Foreign),
+    }
+    Ok(Brought::Changed)
+}
+
+/// Applies over what is there. Entries that somebody added to a list are not ours, so that applying leaves them (and
+/// may be refused because of them): then the whole of spec is sent once more as a merge, which replaces lists.
+async fn put_back(
+    context: &Context,
+    api: &Api<DynamicObject>,
+    child: &Child,
+    live: &Value,
+) -> Result<(), ReconcileError> {
+    let result = patch(context, api, child, Some(live), true).await;
+    let is_back = match &result {
+        Ok(object) => covers(&child.object, object),
+        Err(ReconcileError::Kubernetes { source, .. }) if is_status(source, 422) => false,
+        Err(_) => true,
+    };
+    if is_back || child.kind == ChildKind::StatefulSet {
+        return result.map(drop);
+    }
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let body = Patch::Merge(json!({ "spec": child.object["spec"] }));
+    calls::change(&context.leadership, "put back", &words(child), api.patch(&child.name, &params, &body)).await?;
+    context.health.metrics.wrote();
+    Ok(())
 }
 
 fn foreign(child: &Child) -> Obstacle {
@@ -146,7 +196,7 @@ async fn patch(
     child: &Child,
     live: Option<&Value>,
     force: bool,
-) -> Result<(), ReconcileError> {
+) -> Result<Value, ReconcileError> {
     let mut object = child.object.clone();
     if child.kind == ChildKind::StatefulSet
         && let Some(live) = live
@@ -157,14 +207,15 @@ async fn patch(
     params.force = force;
     let body = Patch::Apply(&object);
     let call = api.patch(&child.name, &params, &body);
-    calls::change(&context.leadership, "apply", &words(child), call).await.map_err(|error| match &error {
-        ReconcileError::Kubernetes { source, .. } if is_status(source, 409) => {
-            ReconcileError::Changed { kind: child.kind, name: child.name.clone() }
-        }
-        _ => error,
-    })?;
+    let applied =
+        calls::change(&context.leadership, "apply", &words(child), call).await.map_err(|error| match &error {
+            ReconcileError::Kubernetes { source, .. } if is_status(source, 409) => {
+                ReconcileError::Changed { kind: child.kind, name: child.name.clone() }
+            }
+            _ => error,
+        })?;
     context.health.metrics.wrote();
-    Ok(())
+    Ok(serde_json::to_value(applied).unwrap_or_default())
 }
 
 /// Templates of claims cannot be changed: the StatefulSet is made anew around its pods, which run on.

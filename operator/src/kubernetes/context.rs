@@ -5,7 +5,6 @@ use super::leader::Leadership;
 use super::stores::Stores;
 use coequal_types::NodeName;
 use kube::Client;
-use kube::runtime::events::Recorder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,8 +17,8 @@ pub struct Context {
     pub stores: Stores,
     /// For the nodes' own API.
     pub http: reqwest::Client,
-    /// For Events.
-    pub recorder: Recorder,
+    /// Which operator this is, in Events.
+    pub identity: String,
     /// Whether this process may change anything.
     pub leadership: Leadership,
     /// Probes and metrics.
@@ -39,8 +38,10 @@ pub struct Memory {
     pub failures: u32,
     /// What was told last, so that it is told once.
     pub told: BTreeMap<String, String>,
-    /// Nodes that were listed as ONLINE last.
-    pub online: BTreeSet<NodeName>,
+    /// Nodes that were ONLINE last; `None` before the first look.
+    pub online: Option<BTreeSet<NodeName>>,
+    /// Looks in a row that changed nothing.
+    pub looks_without_change: u32,
 }
 
 impl Context {

@@ -97,7 +97,6 @@ fn container_trouble(status: &ContainerStatus) -> Option<Trouble> {
     }
     let waiting = state.waiting.as_ref()?;
     let word = waiting.reason.as_deref().unwrap_or_default();
-    let more = waiting.message.as_deref().unwrap_or_default();
     match word {
         "ErrImagePull"
         | "ImagePullBackOff"
@@ -108,7 +107,11 @@ fn container_trouble(status: &ContainerStatus) -> Option<Trouble> {
         | "CreateContainerConfigError"
         | "RunContainerError" => Some(Trouble {
             reason: Some(ConditionReason::ImageNotAvailable),
-            message: format!("{word}: {more}; correct spec.image"),
+            // Kubelet's own words change to and fro between tries; these stay.
+            message: format!(
+                "its image {} cannot be had or run; correct spec.image (kubectl describe pod tells why)",
+                status.image
+            ),
         }),
         "CrashLoopBackOff" => {
             let ended = last.map_or(String::new(), |last| {

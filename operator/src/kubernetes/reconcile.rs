@@ -5,6 +5,7 @@ use super::apply::{self, Applied};
 use super::build::{self, Plan};
 use super::context::Context;
 use super::error::ReconcileError;
+use super::events::EventType;
 use super::names::{self, RESTART};
 use super::observe::{Seen, observe};
 use super::status::{self, Facts, Obstacle, PodWords};
@@ -12,12 +13,13 @@ use super::{calls, events, plan};
 use crate::controller::decisions::{Step, next_step, undeclared};
 use crate::controller::validate::{ValidatedDatabaseCluster, validate};
 use crate::crd::{ConditionReason, ReplicatedDatabase, ReplicatedDatabaseStatus};
+use coequal_types::NodeName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
-use kube::runtime::events::EventType;
 use kube::{Api, Resource as _, ResourceExt as _};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,10 @@ use std::time::{Duration, Instant};
 const SETTLED: Duration = Duration::from_secs(30);
 /// Next look while something is under way.
 const BUSY: Duration = Duration::from_secs(1);
+/// Next look when that has changed nothing for long: somebody else has to do something first.
+const PATIENT: Duration = Duration::from_secs(5);
+/// Looks without a change after which it counts as long.
+const LOOKS_UNTIL_PATIENT: u32 = 30;
 /// Next look at a manifest that breaks a rule; correcting it comes up by itself.
 const INVALID: Duration = Duration::from_secs(600);
 /// Next look after somebody else was faster.
@@ -152,10 +158,15 @@ async fn turn(
     let status = status::status(old, &facts, now);
     tell(&turn, &acted, &status).await;
     let is_settled = status.conditions.iter().any(|c| c.type_ == "Reconciling" && c.status == "False");
-    write_status(context, resource, namespace, status).await?;
+    let changed = write_status(context, resource, namespace, status).await? || acted.changed;
+    let looks = context.remember(&resource.uid().unwrap_or_default(), |memory| {
+        memory.looks_without_change = if changed { 0 } else { memory.looks_without_change.saturating_add(1) };
+        memory.looks_without_change
+    });
     match refusal {
         Some(error) => Err(error),
         None if is_settled && acted.obstacles.is_empty() && !acted.changed => Ok(Action::requeue(SETTLED)),
+        None if looks >= LOOKS_UNTIL_PATIENT => Ok(Action::requeue(PATIENT)),
         None => Ok(Action::requeue(BUSY)),
     }
 }
@@ -185,7 +196,7 @@ async fn carry_out(turn: &Turn<'_>, step: &Step) -> Result<Acted, ReconcileError
     Ok(acted)
 }
 
-fn words_of_pods(seen: &Seen) -> std::collections::BTreeMap<u32, PodWords> {
+fn words_of_pods(seen: &Seen) -> BTreeMap<u32, PodWords> {
     let words = |pod: &super::observe::SeenPod| PodWords {
         trouble: pod.trouble.as_ref().map(|trouble| trouble.message.clone()),
         answered_before: pod.answered_before,
@@ -210,8 +221,10 @@ async fn tell(turn: &Turn<'_>, acted: &Acted, status: &ReplicatedDatabaseStatus)
     }
     let online: std::collections::BTreeSet<_> =
         status.nodes.iter().filter(|node| node.status == "ONLINE").filter_map(|node| node.name.parse().ok()).collect();
-    let before = context
-        .remember(&resource.uid().unwrap_or_default(), |memory| std::mem::replace(&mut memory.online, online.clone()));
+    let uid = resource.uid().unwrap_or_default();
+    let before = context.remember(&uid, |memory| memory.online.replace(online.clone()));
+    // A new operator goes on from what the last one wrote.
+    let before = before.unwrap_or_else(|| online_in(resource.status.as_ref()));
     for name in before.difference(&online) {
         let node = status.nodes.iter().find(|node| node.name == name.as_str());
         let word = node.map_or("removed", |node| node.status.as_str());
@@ -225,15 +238,20 @@ async fn tell(turn: &Turn<'_>, acted: &Acted, status: &ReplicatedDatabaseStatus)
     }
 }
 
-/// Writes status when it differs, bound to the version that was read: of two writers one fails.
+fn online_in(status: Option<&ReplicatedDatabaseStatus>) -> BTreeSet<NodeName> {
+    let nodes = status.into_iter().flat_map(|status| &status.nodes);
+    nodes.filter(|node| node.status == "ONLINE").filter_map(|node| node.name.parse().ok()).collect()
+}
+
+/// Writes status when it differs, bound to the version that was read: of two writers one fails. True when it differed.
 async fn write_status(
     context: &Context,
     resource: &ReplicatedDatabase,
     namespace: &str,
     status: ReplicatedDatabaseStatus,
-) -> Result<(), ReconcileError> {
+) -> Result<bool, ReconcileError> {
     if resource.status.as_ref() == Some(&status) {
-        return Ok(());
+        return Ok(false);
     }
     let mut changed = resource.clone();
     changed.status = Some(status);
@@ -243,5 +261,5 @@ async fn write_status(
     let call = api.replace_status(&name, &params, &changed);
     calls::change(&context.leadership, "write status of", &name, call).await?;
     context.health.metrics.wrote();
-    Ok(())
+    Ok(true)
 }

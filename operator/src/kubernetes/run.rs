@@ -12,7 +12,6 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use kube::Client;
 use kube::runtime::controller::{Config, Controller};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::{Predicate as _, WatchStreamExt as _, predicates, reflector, watcher};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -146,10 +145,7 @@ async fn control(
     let (controller, stores) = stores::watch(controller, &client, namespace);
     note_when_listed(&stores, &health);
     let context = Arc::new(Context {
-        recorder: Recorder::new(
-            client.clone(),
-            Reporter { controller: "coequal-operator".to_owned(), instance: Some(identity) },
-        ),
+        identity,
         client,
         stores,
         http: crate::nodes::http_client().context("the client for nodes cannot be made")?,
