@@ -1,6 +1,7 @@
 //! Clusters of real node processes on loopback: started, killed, stopped, continued, restarted.
 
 use crate::binaries::program;
+use crate::blockade::Blockade;
 use crate::client::Client;
 use serde_json::Value;
 use std::fs::File;
@@ -194,6 +195,26 @@ impl Cluster {
         cluster.until_members(count).await;
         cluster.until_settled(count).await;
         cluster
+    }
+
+    /// Nodes that reach each other only through a [`Blockade`], with the database `orders` ONLINE everywhere.
+    pub async fn behind_blockade(count: usize) -> (Self, Blockade) {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut nodes: Vec<Node> =
+            (0..count).map(|index| Node::new(directory.path(), index, Vec::new(), &[])).collect();
+        let blockade = Blockade::start(nodes.iter().map(|node| node.peers.clone()).collect()).await;
+        for (index, node) in nodes.iter_mut().enumerate() {
+            node.extra.extend(["--advertise".to_owned(), blockade.address(index)]);
+            node.join = (0..index).map(|other| blockade.address(other)).collect();
+            node.start();
+            blockade.node_is(index, node.pid());
+        }
+        let cluster = Self { nodes, directory };
+        cluster.until_members(count).await;
+        let answer = cluster.nodes[0].client().put("/v1/databases/orders", "{}").await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        cluster.until_online("orders").await;
+        (cluster, blockade)
     }
 
     /// One more node, started at once.

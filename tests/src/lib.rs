@@ -1,7 +1,12 @@
 //! Helpers of the black-box tests: clusters of real processes, a client, writers that remember, checkers.
 
 pub mod binaries;
+pub mod blockade;
+pub mod checker;
+pub mod cities;
 pub mod client;
 pub mod cluster;
+pub mod local;
 pub mod proxy;
+pub mod source;
 pub mod writers;

@@ -1,185 +1,274 @@
-//! The rooms of the house and their doors, as ARCHITECTURE.md draws them.
+//! The rooms of the house and the arrows between them, held on every line of product code.
+//! ARCHITECTURE.md draws the same table. What is not listed as allowed is refused.
 
 use coequal_tests::binaries::root;
-use std::fs;
-use std::path::{Path, PathBuf};
+use coequal_tests::source::{self, Source};
 
-/// (room, words that its sources must not name, why).
-const WALLS: &[(&str, &[&str], &str)] = &[
-    (
-        "node/types/src",
-        &[
-            "coequal_protocol",
-            "coequal_node",
-            "tokio::",
-            "std::fs",
-            "std::net",
-            "redb",
-            "kube::",
-            "Instant::now",
-            "SystemTime",
-            "std::thread",
-        ],
-        "types: no I/O, no clock, nobody above",
-    ),
-    (
-        "node/protocol/src",
-        &[
-            "coequal_node",
-            "tokio",
-            "redb",
-            "axum",
-            "std::fs",
-            "std::net",
-            "std::thread",
-            "Instant",
-            "SystemTime",
-            "rand::",
-            "getrandom",
-            "std::sync::mpsc",
-            "Mutex",
-        ],
-        "protocol: no I/O, clock, randomness or threads",
-    ),
-    (
-        "node/src/storage",
-        &["crate::network", "crate::replication", "crate::api", "crate::server", "axum", "prost"],
-        "storage sees nobody beside it",
-    ),
-    (
-        "node/src/network",
-        &["crate::storage", "crate::replication", "crate::api", "crate::server", "axum", "redb"],
-        "network sees nobody beside it",
-    ),
-    (
-        "node/src/replication",
-        &["crate::api", "crate::server", "redb::", "axum", "prost"],
-        "replication sees nobody above it",
-    ),
-    (
-        "node/src/api",
-        &["crate::storage", "crate::network", "crate::server", "redb", "prost"],
-        "api asks replication only",
-    ),
-    ("operator/src/crd", &["coequal_node", "crate::controller", "crate::local"], "crd sees types only"),
-    ("operator/src/controller", &["coequal_node", "crate::local", "reqwest"], "controller sees crd and types only"),
-    ("operator/src/controller/decisions", &["std::fs", "std::net", "tokio"], "decisions without I/O"),
+/// A room: the files in it, and how paths name it.
+struct Room {
+    name: &'static str,
+    /// Its files begin with one of these.
+    files: &'static [&'static str],
+    /// Paths to it begin like this, from the crate's name on.
+    path: &'static str,
+    /// Rooms that it may name.
+    sees: &'static [&'static str],
+}
+
+/// The one table of arrows. The first room that matches a file or a path is taken.
+const ROOMS: &[Room] = &[
+    Room { name: "types", files: &["node/types/"], path: "coequal_types", sees: &[] },
+    Room { name: "protocol", files: &["node/protocol/"], path: "coequal_protocol", sees: &["types"] },
+    Room {
+        name: "storage",
+        files: &["node/src/storage/"],
+        path: "coequal_node::storage",
+        sees: &["protocol", "types"],
+    },
+    Room {
+        name: "network",
+        files: &["node/src/network/"],
+        path: "coequal_node::network",
+        sees: &["protocol", "types"],
+    },
+    Room {
+        name: "replication",
+        files: &["node/src/replication/"],
+        path: "coequal_node::replication",
+        sees: &["storage", "network", "protocol", "types"],
+    },
+    Room {
+        name: "api",
+        files: &["node/src/api/", "node/src/dashboard/"],
+        path: "coequal_node::api",
+        sees: &["replication", "protocol", "types"],
+    },
+    Room { name: "node arguments", files: &["node/src/args.rs"], path: "coequal_node::args", sees: &["types"] },
+    Room {
+        name: "node",
+        files: &["node/src/"],
+        path: "coequal_node",
+        sees: &["node arguments", "api", "replication", "storage", "network", "protocol", "types"],
+    },
+    Room { name: "crd", files: &["operator/src/crd/"], path: "coequal_operator::crd", sees: &["types"] },
+    Room {
+        name: "decisions",
+        files: &["operator/src/controller/decisions/"],
+        path: "coequal_operator::controller::decisions",
+        sees: &["controller", "crd", "types"],
+    },
+    Room {
+        name: "controller",
+        files: &["operator/src/controller/"],
+        path: "coequal_operator::controller",
+        sees: &["decisions", "crd", "types"],
+    },
+    Room {
+        name: "local",
+        files: &["operator/src/local/"],
+        path: "coequal_operator::local",
+        sees: &["operator", "decisions", "controller", "crd", "types", "node", "node arguments"],
+    },
+    // The hidden subcommand that runs a replica takes a node's arguments and hands them on.
+    Room {
+        name: "operator",
+        files: &["operator/src/"],
+        path: "coequal_operator",
+        sees: &["local", "decisions", "controller", "crd", "types", "node", "node arguments"],
+    },
+    Room { name: "bench", files: &["bench/"], path: "coequal_bench", sees: &[] },
+    Room { name: "tests", files: &["tests/"], path: "coequal_tests", sees: &[] },
 ];
 
-/// Places that may name redb.
-const REDB: &str = "node/src/storage";
+/// Crates and standard modules that only some rooms may name.
+const OUTSIDE: &[(&str, &[&str], &str)] = &[
+    ("redb", &["storage"], "the store can be replaced in one folder"),
+    ("prost", &["network"], "the wire format can be replaced in one folder"),
+    ("axum", &["api", "node"], "HTTP is the api's"),
+    ("hyper", &["api"], "HTTP is the api's"),
+    ("tower", &["api"], "HTTP is the api's"),
+    ("kube", &["crd", "controller", "operator"], "only the operator knows Kubernetes"),
+    ("k8s_openapi", &["crd", "controller", "operator"], "only the operator knows Kubernetes"),
+    ("reqwest", &["local"], "nodes speak frames with each other, not HTTP, and decisions do no I/O"),
+    ("tokio", &NOT_PURE, "decisions have no runtime"),
+    ("std::time::Instant", &NOT_PURE, "decisions get the time as a value"),
+    ("std::time::SystemTime", &NOT_PURE, "decisions get the time as a value"),
+    ("std::fs", &NOT_PURE, "decisions do no I/O"),
+    ("std::net", &NOT_PURE, "decisions do no I/O"),
+    ("std::process", &NOT_PURE, "decisions do no I/O"),
+    ("std::thread", &NOT_PURE, "decisions have no threads"),
+    ("std::sync::Mutex", &NOT_PURE, "decisions have no threads"),
+    ("std::sync::mpsc", &NOT_PURE, "decisions have no threads"),
+    ("rand", &[], "randomness comes in as a value"),
+    ("getrandom", &NOT_PURE, "randomness comes in as a value"),
+];
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
+const NOT_PURE: [&str; 11] = [
+    "storage",
+    "network",
+    "replication",
+    "api",
+    "node",
+    "node arguments",
+    "controller",
+    "local",
+    "operator",
+    "bench",
+    "crd",
+];
+
+/// What the protocol's Cargo.toml may list: nothing there can do I/O.
+const PROTOCOL_DEPENDENCIES: &[&str] = &["bytes", "coequal-types", "serde", "serde_json", "thiserror", "proptest"];
+const TYPES_DEPENDENCIES: &[&str] = &["bytes", "serde", "serde_json", "thiserror", "utoipa", "uuid", "proptest"];
+
+fn room_of_file(path: &str) -> Option<&'static Room> {
+    ROOMS.iter().find(|room| room.files.iter().any(|start| path.starts_with(start)))
+}
+
+/// Crate name and module of a file: `node/src/storage/log.rs` is `coequal_node`, `storage`, `log`.
+fn module_of_file(path: &str) -> Vec<String> {
+    let (folder, inside) = path.split_once("/src/").unwrap_or((path, ""));
+    let name = match folder {
+        "node/types" => "coequal_types",
+        "node/protocol" => "coequal_protocol",
+        "node" => "coequal_node",
+        "operator" => "coequal_operator",
+        "bench" => "coequal_bench",
+        _ => "coequal_tests",
+    };
+    let inside = inside.trim_end_matches(".rs").trim_end_matches("/mod");
+    let inside = if matches!(inside, "lib" | "main" | "mod") { "" } else { inside };
+    std::iter::once(name).chain(inside.split('/').filter(|part| !part.is_empty())).map(str::to_owned).collect()
+}
+
+/// A path from the root of its crate on; `crate`, `self` and `super` are resolved.
+fn resolve(module: &[String], segments: &[String]) -> String {
+    let mut base: Vec<String> = match segments[0].as_str() {
+        "crate" => module[..1].to_vec(),
+        "self" => module.to_vec(),
+        "super" => module.to_vec(),
+        _ => return segments.join("::"),
+    };
+    let rest = segments.iter().skip_while(|segment| {
+        if *segment == "super" {
+            base.pop();
+        }
+        matches!(segment.as_str(), "crate" | "self" | "super")
+    });
+    let rest: Vec<String> = rest.cloned().collect();
+    base.extend(rest);
+    base.join("::")
+}
+
+fn begins(path: &str, start: &str) -> bool {
+    path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// Everything in a file that goes against the tables.
+fn violations(source: &Source) -> Vec<String> {
+    let Some(room) = room_of_file(&source.path) else {
+        return vec![format!("{}: stands in no room; add it to the table", source.path)];
+    };
+    let module = module_of_file(&source.path);
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
+    for used in source.paths() {
+        let path = resolve(&module, &used.segments);
+        let place = format!("{}:{}", source.path, used.line);
+        let target = ROOMS.iter().find(|other| begins(&path, other.path));
+        if let Some(target) = target.filter(|target| target.name != room.name && !room.sees.contains(&target.name)) {
+            found.push(format!("{place}: {} must not see {} ({path})", room.name, target.name));
+        }
+        for (name, rooms, why) in OUTSIDE {
+            if begins(&path, name) && !rooms.contains(&room.name) && room.name != "tests" {
+                found.push(format!("{place}: {} must not name {name} ({path}): {why}", room.name));
+            }
         }
     }
     found
 }
 
-/// Lines of code without comments and without inline test modules.
-fn code(text: &str) -> Vec<(usize, &str)> {
-    let mut lines = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        if line.trim_start().starts_with("#[cfg(test)]") {
-            break;
-        }
-        if !line.trim_start().starts_with("//") {
-            lines.push((at + 1, line));
-        }
-    }
-    lines
-}
-
-fn is_test_file(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-    name.ends_with("_test.rs") || name == "tests.rs" || path.components().any(|part| part.as_os_str() == "tests")
-}
-
-/// Faults of one room: file, line, the word.
-fn breaches(text: &str, words: &[&str]) -> Vec<(usize, String)> {
-    code(text)
-        .into_iter()
-        .flat_map(|(at, line)| {
-            words.iter().filter(move |word| line.contains(**word)).map(move |word| (at, (*word).to_owned()))
-        })
-        .collect()
+fn fail_if_any(found: &[String]) {
+    assert!(found.is_empty(), "{} against the rules of the house:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
-fn no_room_names_what_lies_behind_its_walls() {
-    let mut faults = Vec::new();
-    for (room, words, why) in WALLS {
-        let files = sources(&root().join(room));
-        assert!(!files.is_empty(), "{room} is empty");
-        for file in files.iter().filter(|file| !is_test_file(file)) {
-            let text = fs::read_to_string(file).expect("source");
-            for (line, word) in breaches(&text, words) {
-                faults.push(format!("{}:{line} names {word} ({why})", file.display()));
-            }
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+fn every_use_follows_the_arrows() {
+    let sources = source::all(&root());
+    let checked = sources.iter().filter(|source| !source.is_test_file());
+    fail_if_any(&checked.flat_map(violations).collect::<Vec<_>>());
 }
 
 #[test]
-fn only_storage_names_redb_and_only_local_mode_embeds_a_node() {
-    let mut faults = Vec::new();
-    for file in sources(&root().join("node/src")).into_iter().chain(sources(&root().join("operator/src"))) {
-        let shown = file.strip_prefix(root()).expect("inside").display().to_string();
-        let text = fs::read_to_string(&file).expect("source");
-        let outside_storage = !shown.starts_with(REDB);
-        if outside_storage && !breaches(&text, &["redb::"]).is_empty() {
-            faults.push(format!("{shown} names redb"));
-        }
-        let outside_local = !shown.starts_with("operator/src/local") && shown.starts_with("operator/");
-        let parses = shown.ends_with("args.rs") || shown.ends_with("main.rs");
-        if outside_local && !parses && !breaches(&text, &["coequal_node"]).is_empty() {
-            faults.push(format!("{shown} names coequal_node"));
+fn a_wrong_use_is_found_in_every_form() {
+    for (path, text, expected) in [
+        ("node/src/storage/a.rs", "use crate::network::Network;", "storage must not see network"),
+        ("node/src/storage/a.rs", "use super::super::api;", "storage must not see api"),
+        (
+            "node/src/network/wire/a.rs",
+            "use crate::{\n  network::X,\n  storage::Y,\n};",
+            "network must not see storage",
+        ),
+        ("node/src/api/a.rs", "fn f() { crate::storage::open() }", "api must not see storage"),
+        ("node/src/replication/a.rs", "fn f() { super::super::api::x() }", "replication must not see api"),
+        ("node/src/replication/a.rs", "use redb::Database;", "must not name redb"),
+        ("node/protocol/src/a.rs", "use std::time::{Duration, Instant};", "must not name std::time::Instant"),
+        ("node/protocol/src/a.rs", "fn f() { std::fs::read(x) }", "must not name std::fs"),
+        ("node/types/src/a.rs", "use coequal_protocol::Key;", "types must not see protocol"),
+        ("operator/src/controller/a.rs", "use coequal_node::server;", "controller must not see node"),
+        ("operator/src/crd/a.rs", "use crate::controller::x;", "crd must not see controller"),
+        ("node/src/main.rs", "use coequal_tests::cluster;", "node must not see tests"),
+        ("operator/src/controller/decisions/a.rs", "use std::fs;", "decisions must not name std::fs"),
+        ("somewhere/src/a.rs", "", "stands in no room"),
+    ] {
+        let found = violations(&Source::new(path, text));
+        assert!(found.len() == 1 && found[0].contains(expected), "{path} {text:?}: {found:?}");
+    }
+    for (path, text) in [
+        ("node/src/storage/a.rs", "use super::log::Log; // like crate::network::Queue"),
+        ("node/src/storage/a.rs", "const A: &str = \"crate::network::X\";"),
+        ("node/src/replication/a.rs", "use crate::{network::Network, storage::Store};"),
+        ("node/protocol/src/a.rs", "use std::time::Duration;"),
+        ("node/protocol/src/a.rs", "#[cfg(test)]\nmod tests {\n  use std::fs::read;\n}"),
+    ] {
+        let found = violations(&Source::new(path, text));
+        assert!(found.is_empty(), "{path} {text:?}: {found:?}");
+    }
+}
+
+/// Names under `[dependencies]` and `[dev-dependencies]`.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            inside = line.ends_with("dependencies]");
+        } else if inside && let Some((name, _)) = line.split_once(['.', '=', ' ']) {
+            found.push(name.trim().to_owned());
         }
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    found
 }
 
 #[test]
-fn the_protocol_depends_on_pure_crates_only() {
-    let manifest = fs::read_to_string(root().join("node/protocol/Cargo.toml")).expect("manifest");
-    let section =
-        manifest.split("[dependencies]").nth(1).and_then(|rest| rest.split("\n[").next()).expect("dependencies");
-    let pure = ["bytes", "coequal-types", "serde_json", "thiserror"];
-    for line in section.lines().filter(|line| line.contains(".workspace")) {
-        let name = line.split('.').next().unwrap_or("").trim();
-        assert!(pure.contains(&name), "node/protocol depends on {name}");
+fn the_protocol_and_the_types_depend_on_nothing_that_does_io() {
+    for (path, allowed) in
+        [("node/protocol/Cargo.toml", PROTOCOL_DEPENDENCIES), ("node/types/Cargo.toml", TYPES_DEPENDENCIES)]
+    {
+        let names = dependencies(&std::fs::read_to_string(root().join(path)).expect(path));
+        assert!(names.len() > 2, "{path}: {names:?}");
+        let odd: Vec<&String> = names.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
+        assert!(odd.is_empty(), "{path} lists {odd:?}; allowed are {allowed:?}");
     }
+    assert_eq!(
+        dependencies("[dependencies]\ntokio = \"1\"\nbytes.workspace = true\n[lints]\na = 1"),
+        ["tokio", "bytes"]
+    );
 }
 
 #[test]
-fn files_stay_below_600_lines_and_nothing_unwraps_outside_tests() {
-    let mut faults = Vec::new();
-    for folder in ["node", "operator", "bench"] {
-        for file in sources(&root().join(folder)).into_iter().filter(|file| !is_test_file(file)) {
-            let shown = file.strip_prefix(root()).expect("inside").display().to_string();
-            let text = fs::read_to_string(&file).expect("source");
-            if text.lines().count() > 600 {
-                faults.push(format!("{shown} has {} lines", text.lines().count()));
-            }
-            for (line, word) in
-                breaches(&text, &[".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "dbg!("])
-            {
-                faults.push(format!("{shown}:{line} uses {word}"));
-            }
-        }
+fn only_tests_depend_on_the_tests_crate() {
+    for path in ["node/types", "node/protocol", "node", "operator", "bench"] {
+        let manifest = std::fs::read_to_string(root().join(path).join("Cargo.toml")).expect(path);
+        assert!(!dependencies(&manifest).iter().any(|name| name == "coequal-tests"), "{path}");
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
-
-#[test]
-fn the_wall_test_sees_a_breach_and_no_comment() {
-    let text = "// redb::Database in words\nuse redb::Database;\n#[cfg(test)]\nmod tests { use redb::Other; }\n";
-    assert_eq!(breaches(text, &["redb::"]), vec![(2, "redb::".to_owned())]);
 }

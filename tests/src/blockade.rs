@@ -1,0 +1,197 @@
+//! Cuts in the network between nodes, without rights on the machine: a proxy stands before each node's peer port.
+//!
+//! Nodes advertise the proxies' addresses. Who dials is found by the process that owns the other end of the
+//! connection, so that every pair, and every direction of it, can be cut by itself.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// How a direction is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing arrives and nobody says so, as with a pulled cable.
+    Silent,
+    /// Connections end and new ones are refused, as with a blocked port.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+struct Rules {
+    cuts: HashMap<(usize, usize), Cut>,
+    pids: HashMap<usize, i32>,
+}
+
+/// Proxies before the peer ports of all nodes.
+#[derive(Debug)]
+pub struct Blockade {
+    addresses: Vec<SocketAddr>,
+    rules: Arc<Mutex<Rules>>,
+    changed: Arc<watch::Sender<u64>>,
+}
+
+/// What a connection needs to know.
+#[derive(Clone)]
+struct View {
+    rules: Arc<Mutex<Rules>>,
+    changed: watch::Receiver<u64>,
+}
+
+impl Blockade {
+    /// One proxy before each of `targets`; everything passes at first.
+    pub async fn start(targets: Vec<String>) -> Self {
+        let rules = Arc::new(Mutex::new(Rules::default()));
+        let (changed, receiver) = watch::channel(0);
+        let mut addresses = Vec::new();
+        for (to, target) in targets.into_iter().enumerate() {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            addresses.push(listener.local_addr().expect("address"));
+            let view = View { rules: Arc::clone(&rules), changed: receiver.clone() };
+            tokio::spawn(accept(listener, to, target, view));
+        }
+        Self { addresses, rules, changed: Arc::new(changed) }
+    }
+
+    /// What node `to` advertises.
+    pub fn address(&self, to: usize) -> String {
+        self.addresses[to].to_string()
+    }
+
+    /// Tells which process is which node; again after each start.
+    pub fn node_is(&self, node: usize, pid: i32) {
+        self.change(|rules| _ = rules.pids.insert(node, pid));
+    }
+
+    /// Cuts what `from` sends to `to`, whoever has dialled.
+    pub fn cut_one_way(&self, from: usize, to: usize, cut: Cut) {
+        self.change(|rules| _ = rules.cuts.insert((from, to), cut));
+    }
+
+    /// Cuts both directions between two nodes.
+    pub fn cut(&self, one: usize, other: usize, cut: Cut) {
+        self.cut_one_way(one, other, cut);
+        self.cut_one_way(other, one, cut);
+    }
+
+    /// Cuts a node off from all others.
+    pub fn isolate(&self, node: usize, cut: Cut) {
+        for other in (0..self.addresses.len()).filter(|other| *other != node) {
+            self.cut(node, other, cut);
+        }
+    }
+
+    /// Everything passes again.
+    pub fn heal(&self) {
+        self.change(|rules| rules.cuts.clear());
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Rules)) {
+        change(&mut self.rules.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+impl View {
+    fn cut(&self, from: usize, to: usize) -> Option<Cut> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).cuts.get(&(from, to)).copied()
+    }
+
+    fn pids(&self) -> HashMap<usize, i32> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).pids.clone()
+    }
+
+    /// Waits until `from` may send to `to`; false when the connection has to end.
+    async fn passes(&mut self, from: usize, to: usize) -> bool {
+        loop {
+            match self.cut(from, to) {
+                None => return true,
+                Some(Cut::Refused) => return false,
+                Some(Cut::Silent) => {
+                    if self.changed.changed().await.is_err() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, to: usize, target: String, view: View) {
+    while let Ok((stream, peer)) = listener.accept().await {
+        let (target, mut view) = (target.clone(), view.clone());
+        tokio::spawn(async move {
+            // A process that has just ended or is not known is nobody's: what it sends passes.
+            let from = owner(peer.port(), &view.pids()).unwrap_or(usize::MAX);
+            // A connection needs both directions to come into being.
+            if !(view.passes(from, to).await && view.passes(to, from).await) {
+                return;
+            }
+            if let Ok(onward) = TcpStream::connect(&target).await {
+                let _ = (stream.set_nodelay(true), onward.set_nodelay(true));
+                carry(stream, onward, from, to, view).await;
+            }
+        });
+    }
+}
+
+/// Carries bytes both ways until one end closes or is cut off.
+async fn carry(dialler: TcpStream, dialled: TcpStream, from: usize, to: usize, view: View) {
+    let (dialler_in, dialler_out) = dialler.into_split();
+    let (dialled_in, dialled_out) = dialled.into_split();
+    tokio::select! {
+        () = pump(dialler_in, dialled_out, from, to, view.clone()) => {}
+        () = pump(dialled_in, dialler_out, to, from, view) => {}
+    }
+}
+
+async fn pump(mut input: OwnedReadHalf, mut output: OwnedWriteHalf, from: usize, to: usize, mut view: View) {
+    let mut buffer = vec![0u8; 64 << 10];
+    loop {
+        if !view.passes(from, to).await {
+            return;
+        }
+        view.changed.mark_unchanged();
+        let count = tokio::select! {
+            read = input.read(&mut buffer) => match read {
+                Ok(count) if count > 0 => count,
+                _ => return,
+            },
+            changed = view.changed.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        };
+        // What was read before the cut and not written yet is held like the rest.
+        if !view.passes(from, to).await || output.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The node whose process holds the socket that is bound to a local port.
+fn owner(port: u16, pids: &HashMap<usize, i32>) -> Option<usize> {
+    let socket = format!("socket:[{}]", inode(port)?);
+    pids.iter().find(|(_, pid)| holds(**pid, &socket).unwrap_or(false)).map(|(node, _)| *node)
+}
+
+fn inode(port: u16) -> Option<String> {
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    let local = format!(":{port:04X}");
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut found = rows.filter(|row| row.get(1).is_some_and(|address| address.ends_with(&local)));
+    found.find_map(|row| row.get(9).filter(|inode| **inode != "0").map(|inode| (*inode).to_owned()))
+}
+
+fn holds(pid: i32, socket: &str) -> io::Result<bool> {
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        if std::fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy() == socket) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
