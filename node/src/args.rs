@@ -1,6 +1,6 @@
 //! Command line of a node. Every flag has an environment variable.
 
-use coequal_types::NodeName;
+use coequal_types::{ClusterId, NodeName};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -39,6 +39,25 @@ pub struct NodeArgs {
     /// Make a new cluster of this one node if the data directory belongs to none yet.
     #[arg(long, env = "COEQUAL_INITIALIZE")]
     pub initialize: bool,
+    /// UUID of the cluster that this node belongs to: it makes no other, joins no other, and answers no other. Without
+    /// it, the first cluster that takes the node in.
+    #[arg(long, env = "COEQUAL_CLUSTER", value_name = "UUID")]
+    pub cluster: Option<ClusterId>,
+    /// Directory with tls.crt, tls.key and ca.crt: nodes talk to each other over mutual TLS, with certificates that are
+    /// read again when they change.
+    #[arg(long, env = "COEQUAL_TLS_DIRECTORY", value_name = "DIR", requires = "tls_name")]
+    pub tls_directory: Option<PathBuf>,
+    /// DNS name that the certificates of all nodes of this cluster, and of no other, are for.
+    #[arg(long, env = "COEQUAL_TLS_NAME", value_name = "NAME", requires = "tls_directory")]
+    pub tls_name: Option<String>,
+    /// Serve the HTTP API over TLS too, with the same certificate. A client that shows a certificate of this cluster
+    /// needs no token.
+    #[arg(long, env = "COEQUAL_TLS_API", requires = "tls_directory")]
+    pub tls_api: bool,
+    /// Directory with the files admin and (optional) read-only: tokens that clients of the HTTP API have to send as
+    /// `Authorization: Bearer`. Read again when they change.
+    #[arg(long, env = "COEQUAL_TOKEN_DIRECTORY", value_name = "DIR")]
+    pub token_directory: Option<PathBuf>,
     /// Memory for each database's page cache, in MiB.
     #[arg(long, env = "COEQUAL_CACHE_MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(4..=65536))]
     pub cache_mib: u32,

@@ -6,3 +6,4 @@ pub mod api;
 pub mod replication;
 pub mod storage;
 pub mod network;
+pub mod tls;

@@ -1,12 +1,15 @@
 //! Puts a node together, runs it, and stops it in order.
 
+use crate::api::authorization::Tokens;
 use crate::api::{self, ApiSettings, ConnectionSettings};
 use crate::args::NodeArgs;
 use crate::network::{Identity, Network, NetworkSettings};
 use crate::replication::{self, NodeSettings};
 use crate::storage::{DataDirectory, StoreSettings};
+use crate::tls::Tls;
 use anyhow::Context as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Events of the network that may wait for the node's loop; each is a frame at most.
@@ -48,14 +51,25 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
         )
     })?;
     let api_address = listener.local_addr()?;
+    if let (Some(found), Some(wanted)) = (directory.cluster(), args.cluster)
+        && found != wanted
+    {
+        anyhow::bail!(
+            "the data directory {} belongs to cluster {found}, and --cluster says {wanted}; nothing was changed: \
+             give the right directory, or leave --cluster out",
+            args.data.display()
+        );
+    }
     let (events_sender, events) = tokio::sync::mpsc::channel(NETWORK_EVENTS_MAX);
     let identity = Identity {
         node: directory.node(),
         incarnation: directory.incarnation(),
         name: args.name.clone(),
-        cluster: directory.cluster(),
+        cluster: directory.cluster().or(args.cluster),
     };
+    let tls = open_tls(&args)?;
     let mut network_settings = NetworkSettings::new(args.listen_peers, identity);
+    network_settings.tls = tls.clone();
     network_settings.limits.bulk_bytes_per_second = u64::from(args.deploy_mib_per_second) << 20;
     let network = Network::start(network_settings, events_sender).await?;
     let settings = NodeSettings {
@@ -63,6 +77,7 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
         peer_address: args.advertise.clone().unwrap_or_else(|| network.local_address().to_string()),
         api_address: args.advertise_api.clone().unwrap_or_else(|| api_address.to_string()),
         initialize: args.initialize,
+        cluster: args.cluster,
         join: args.join.clone(),
         store: StoreSettings {
             cache_bytes: args.cache_mib as usize * MIB,
@@ -73,13 +88,27 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
     let stop = stop_signal(args.exit_with_stdin)?;
     let running = replication::start(settings, directory, network, events).await.context("the node could not start")?;
     tracing::info!(name = %args.name, node = %running.service.node_id(), api = %api_address, "node started");
-    let api_settings = ApiSettings { document_bytes_max: args.document_bytes_max as usize, ..ApiSettings::default() };
+    let tokens = args.token_directory.map(Tokens::open).transpose()?.map(Arc::new);
+    if let Some(tokens) = &tokens {
+        tokio::spawn(Arc::clone(tokens).keep_up_to_date());
+    }
+    let document_bytes_max = args.document_bytes_max as usize;
+    let api_settings = ApiSettings { document_bytes_max, tokens, ..ApiSettings::default() };
     let router = api::router(running.service.clone(), api_settings);
-    let served = api::serve(listener, router, ConnectionSettings::default(), stop).await;
+    let connections = ConnectionSettings { tls: tls.filter(|_| args.tls_api), ..ConnectionSettings::default() };
+    let served = api::serve(listener, router, connections, stop).await;
     tracing::info!("stopping");
     running.stop().await;
     tracing::info!("stopped");
     served.context("the HTTP server failed")
+}
+
+/// The certificates, if there are to be some; they are read again when they change.
+fn open_tls(args: &NodeArgs) -> anyhow::Result<Option<Arc<Tls>>> {
+    let (Some(directory), Some(name)) = (args.tls_directory.clone(), &args.tls_name) else { return Ok(None) };
+    let tls = Arc::new(Tls::open(directory, name)?);
+    tokio::spawn(Arc::clone(&tls).keep_up_to_date());
+    Ok(Some(tls))
 }
 
 /// Ends with SIGTERM, SIGINT, or (for a replica that belongs to a supervisor) the end of standard input.

@@ -18,6 +18,8 @@ pub struct Answer {
     pub status: StatusCode,
     pub etag: Option<String>,
     pub session: Option<String>,
+    /// How old a local answer may be, in seconds.
+    pub age: Option<f64>,
     pub body: String,
 }
 
@@ -79,5 +81,6 @@ impl Client {
 async fn answer(response: Response) -> reqwest::Result<Answer> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (status, etag, session) = (response.status(), header("etag"), header("coequal-session"));
-    Ok(Answer { status, etag, session, body: response.text().await? })
+    let age = header("coequal-age").and_then(|age| age.parse().ok());
+    Ok(Answer { status, etag, session, age, body: response.text().await? })
 }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait of any test; a wait that takes this long has failed.
@@ -30,9 +31,19 @@ pub struct Cluster {
     pub directory: tempfile::TempDir,
 }
 
-/// A port that was free a moment ago.
+/// Below the ports that the system gives to outgoing connections, and beside those of the tests of local mode.
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+
+/// A free port that this process has not given to anybody before: nobody else takes it before its node listens.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Another run of the tests on this machine begins somewhere else.
+    let begin = u16::try_from(std::process::id().wrapping_mul(197) % u32::from(count)).expect("below the count");
+    (0..count)
+        .map(|_| PORTS.start + (begin + GIVEN.fetch_add(1, Ordering::Relaxed) % count) % count)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 impl Node {
@@ -201,10 +212,15 @@ impl Cluster {
 
     /// One more node, started at once.
     pub fn add(&mut self, extra: &[&str]) -> usize {
+        let at = self.add_stopped(extra);
+        self.nodes[at].start();
+        at
+    }
+
+    /// One more node, not started yet.
+    pub fn add_stopped(&mut self, extra: &[&str]) -> usize {
         let join: Vec<String> = self.nodes.iter().map(|node| node.peers.clone()).collect();
-        let mut node = Node::new(self.directory.path(), self.nodes.len(), join, extra);
-        node.start();
-        self.nodes.push(node);
+        self.nodes.push(Node::new(self.directory.path(), self.nodes.len(), join, extra));
         self.nodes.len() - 1
     }
 

@@ -61,16 +61,51 @@ async fn a_damaged_copy_is_quarantined_and_deployed_anew() {
     assert_eq!(cluster.until_equal("things").await.lines().count(), 2_000);
 }
 
+/// Mounts a small file system of its own, or says why the test is skipped.
+fn small_disk(test: &str, megabytes: u32) -> Option<tempfile::TempDir> {
+    let mount = tempfile::tempdir().expect("directory");
+    let size = format!("size={megabytes}m");
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(mount.path()).status();
+    if mounted.is_ok_and(|status| status.success()) {
+        return Some(mount);
+    }
+    println!("SKIPPED {test}: a small tmpfs cannot be mounted here (needs root)");
+    None
+}
+
+fn unmount(mount: &tempfile::TempDir) {
+    let _ = std::process::Command::new("umount").arg("-l").arg(mount.path()).status();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_directory_is_named_and_nothing_starts() {
+    let Some(mount) = small_disk("a_read_only_directory_is_named_and_nothing_starts", 64) else { return };
+    let mut cluster = Cluster::start(1, &[]).await;
+    cluster.nodes[0].terminate();
+    for directory in ["used", "new"] {
+        cluster.nodes[0].directory = mount.path().join(directory);
+        if directory == "used" {
+            cluster.nodes[0].start();
+            cluster.until_members(1).await;
+            cluster.nodes[0].terminate();
+            let again = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(mount.path()).status();
+            assert!(again.is_ok_and(|status| status.success()), "remounted read-only");
+        }
+        let output = cluster.nodes[0].command().output().expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.contains(directory) && last.contains("is not writable"), "{said}");
+    }
+    drop(cluster);
+    unmount(&mount);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_writes_with_507_and_recovers_when_there_is_space() {
     const NAME: &str = "a_full_disk_refuses_writes_with_507_and_recovers_when_there_is_space";
-    let mount = tempfile::tempdir().expect("directory");
-    let mounted =
-        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"]).arg(mount.path()).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        println!("SKIPPED {NAME}: a small tmpfs cannot be mounted here (needs root)");
-        return;
-    }
+    let Some(mount) = small_disk(NAME, 48) else { return };
     let mut cluster = Cluster::with_database(1, "other", "{}", &[]).await;
     cluster.nodes[0].terminate();
     cluster.nodes[0].directory = mount.path().join("n0");
@@ -115,7 +150,7 @@ async fn a_full_disk_refuses_writes_with_507_and_recovers_when_there_is_space() 
         assert_eq!(client.get(&format!("{path}/k{i}")).await.status, 200, "k{i} was acknowledged");
     }
     drop(cluster);
-    let _ = std::process::Command::new("umount").arg("-l").arg(mount.path()).status();
+    unmount(&mount);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

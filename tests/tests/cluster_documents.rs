@@ -6,6 +6,33 @@ use reqwest::Method;
 const DOCUMENTS: &str = "/v1/databases/orders/collections/things/documents";
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+/// At rest a node hears of its peers twice a second; cut off from all of them, the age of what it reads grows until
+/// reads are refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_read_says_how_old_it_may_be() {
+    let cluster = Cluster::with_orders(3).await;
+    let path = format!("{DOCUMENTS}/k");
+    let [a, c] = [0, 2].map(|at| cluster.nodes[at].client());
+    let written = a.put(&path, "{\"n\":1}").await;
+    let session = written.session.expect("session");
+    let confirmed = c.send(Method::GET, &path, &[("coequal-session", &session)], "").await;
+    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+    let linearizable = a.get(&format!("{path}?consistency=linearizable")).await;
+    assert_eq!(linearizable.age, None, "confirmed by a majority, it has no age");
+    coequal_tests::cluster::until("a young answer", async || c.get(&path).await.age.filter(|age| *age < 1.0)).await;
+    cluster.nodes[0].signal(libc::SIGSTOP);
+    cluster.nodes[1].signal(libc::SIGSTOP);
+    let mut oldest = 0.0_f64;
+    loop {
+        let answer = c.get(&path).await;
+        let Some(age) = answer.age else { break assert_eq!(answer.status, 503, "{answer:?}") };
+        oldest = oldest.max(age);
+    }
+    cluster.nodes[0].signal(libc::SIGCONT);
+    cluster.nodes[1].signal(libc::SIGCONT);
+    assert!(oldest > 0.8, "the age grew until reads were refused: {oldest}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_life_of_a_document_through_three_nodes() {
     let cluster = Cluster::with_orders(3).await;

@@ -25,6 +25,33 @@ fn clusters_begin_however_their_nodes_come() {
     }
 }
 
+/// Two instances on one machine can come upon each other's ports; a node that was told its cluster joins no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_told_its_cluster_is_taken_in_by_no_other() {
+    let mut cluster = Cluster::start(1, &[]).await;
+    let stranger = cluster.add(&["--cluster", "0b0b0b0b-0000-4000-8000-000000000001"]);
+    until("the refusal in the log of the first node", async || {
+        cluster.nodes[0].log().contains("refused a connection").then_some(())
+    })
+    .await;
+    let members = cluster.nodes[0].client().get("/v1/cluster").await.json();
+    assert_eq!(members["nodes"].as_array().map(Vec::len), Some(1), "{members}");
+    let own = members["id"].as_str().expect("id").to_owned();
+    cluster.nodes[stranger].kill();
+    cluster.nodes[stranger].extra = vec!["--cluster".to_owned(), own];
+    cluster.nodes[stranger].start();
+    cluster.until_members(2).await;
+    // From now on its directory says where it belongs.
+    cluster.nodes[stranger].kill();
+    cluster.nodes[stranger].extra[1] = "0b0b0b0b-0000-4000-8000-000000000001".to_owned();
+    cluster.nodes[stranger].start();
+    until("the end of the process, with the reason", async || {
+        let node = &mut cluster.nodes[stranger];
+        (!node.is_running() && node.log().contains("--cluster says 0b0b0b0b")).then_some(())
+    })
+    .await;
+}
+
 /// Killed in each epoch of its join, a third node holds nobody up: the two others go on, and it joins when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_killed_in_any_epoch_of_its_join_holds_nobody_up() {

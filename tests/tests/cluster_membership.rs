@@ -176,3 +176,53 @@ async fn a_dropped_database_is_gone_everywhere_and_its_name_is_free() {
     let collections = client.get("/v1/databases/orders/collections").await.json();
     assert_eq!(collections["collections"].as_array().map(Vec::len), Some(0), "{collections}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_waits_is_taken_in_when_a_member_invites_it() {
+    let mut cluster = Cluster::with_orders(1).await;
+    fill(&cluster, 100).await;
+    let waiting = cluster.add_stopped(&[]);
+    let nobody = format!("127.0.0.1:{}", coequal_tests::cluster::free_port());
+    cluster.nodes[waiting].set_join(vec![nobody]);
+    cluster.nodes[waiting].start();
+    let client = cluster.nodes[waiting].client();
+    until("it waits for a cluster", async || {
+        let ready = client.try_send(Method::GET, "/readyz?verbose", &[], "").await.ok()?;
+        (ready.status == 503).then_some(())
+    })
+    .await;
+    let headers = [("content-type", "application/json")];
+    let body = format!("{{\"peerAddress\":\"{}\"}}", cluster.nodes[waiting].peers);
+    let invited = cluster.nodes[0].client().send(Method::POST, "/v1/cluster/nodes", &headers, body).await;
+    assert!(invited.status.is_success(), "{invited:?}");
+    cluster.until_members(2).await;
+    cluster.until_online("orders").await;
+    assert_eq!(cluster.until_equal("things").await.lines().count(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_is_not_done_yet_is_taken_back_by_inviting_the_node() {
+    let mut cluster = Cluster::with_orders(3).await;
+    // Without its second node the rest could not write, so the removal has to wait.
+    cluster.nodes[1].kill();
+    let client = cluster.nodes[0].client();
+    until("the removal begins", async || {
+        let removal = client.try_send(Method::DELETE, "/v1/cluster/nodes/n2", &[], "").await.ok()?;
+        removal.status.is_success().then_some(())
+    })
+    .await;
+    let leaving = async || {
+        let nodes = client.try_send(Method::GET, "/v1/cluster", &[], "").await.ok()?.json();
+        coequal_tests::cluster::remember(&nodes);
+        nodes["nodes"].as_array()?.iter().find(|node| node["name"] == "n2")?["leaving"].as_bool()
+    };
+    until("n2 is leaving", async || leaving().await?.then_some(())).await;
+    let headers = [("content-type", "application/json")];
+    let body = format!("{{\"peerAddress\":\"{}\"}}", cluster.nodes[2].peers);
+    let invited = client.send(Method::POST, "/v1/cluster/nodes", &headers, body).await;
+    assert!(invited.status.is_success(), "{invited:?}");
+    until("n2 stays", async || (!leaving().await?).then_some(())).await;
+    cluster.nodes[1].start();
+    cluster.until_members(3).await;
+    cluster.until_online("orders").await;
+}

@@ -25,11 +25,12 @@ const ROOMS: &[Room] = &[
         path: "coequal_node::storage",
         sees: &["protocol", "types"],
     },
+    Room { name: "tls", files: &["node/src/tls/"], path: "coequal_node::tls", sees: &[] },
     Room {
         name: "network",
         files: &["node/src/network/"],
         path: "coequal_node::network",
-        sees: &["protocol", "types"],
+        sees: &["tls", "protocol", "types"],
     },
     Room {
         name: "replication",
@@ -41,14 +42,14 @@ const ROOMS: &[Room] = &[
         name: "api",
         files: &["node/src/api/", "node/src/dashboard/"],
         path: "coequal_node::api",
-        sees: &["replication", "protocol", "types"],
+        sees: &["replication", "tls", "protocol", "types"],
     },
     Room { name: "node arguments", files: &["node/src/args.rs"], path: "coequal_node::args", sees: &["types"] },
     Room {
         name: "node",
         files: &["node/src/"],
         path: "coequal_node",
-        sees: &["node arguments", "api", "replication", "storage", "network", "protocol", "types"],
+        sees: &["node arguments", "api", "replication", "storage", "network", "tls", "protocol", "types"],
     },
     Room { name: "crd", files: &["operator/src/crd/"], path: "coequal_operator::crd", sees: &["types"] },
     Room {
@@ -90,6 +91,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ("kube", &["crd", "controller", "operator"], "only the operator knows Kubernetes"),
     ("k8s_openapi", &["crd", "controller", "operator"], "only the operator knows Kubernetes"),
     ("reqwest", &["local"], "nodes speak frames with each other, not HTTP, and decisions do no I/O"),
+    ("rustls", &["tls"], "TLS can be replaced in one folder"),
     ("tokio", &NOT_PURE, "decisions have no runtime"),
     ("std::time::Instant", &NOT_PURE, "decisions get the time as a value"),
     ("std::time::SystemTime", &NOT_PURE, "decisions get the time as a value"),
@@ -103,7 +105,8 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ("getrandom", &NOT_PURE, "randomness comes in as a value"),
 ];
 
-const NOT_PURE: [&str; 11] = [
+const NOT_PURE: [&str; 12] = [
+    "tls",
     "storage",
     "network",
     "replication",

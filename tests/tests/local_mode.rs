@@ -39,11 +39,8 @@ impl Local {
     fn spawn(directory: &Path, manifest: &Path, port: u16) -> Child {
         let out = std::fs::File::options().create(true).append(true).open(directory.join("out")).expect("out");
         let mut command = Command::new(program("coequal-operator"));
-        command
-            .args(["local", "--port", &port.to_string(), "-f"])
-            .arg(manifest)
-            .arg("--data")
-            .arg(directory.join("data"));
+        command.args(["local", "-f"]).arg(manifest).arg("--data").arg(directory.join("data"));
+        command.args(["--port", &port.to_string()]);
         command.stdin(Stdio::null()).stderr(out.try_clone().expect("out")).stdout(out).spawn().expect("starts")
     }
 
@@ -179,9 +176,8 @@ async fn readme_walk_works_as_printed() {
         script = script.replace(&format!("127.0.0.1:760{node}"), &format!("127.0.0.1:{}", local.port + node));
     }
     let data = local.directory.path().join("data");
-    script = script.replace("replica --name orders-2", &format!("replica --name orders-2 --data {}", data.display()));
+    script = script.replace("coequal-data/orders", &data.display().to_string());
     script = script.replace("crds/examples/orders.yaml", &local.manifest.display().to_string());
-    // In a file of its own: in an argument, the walk's pkill would find the shell that runs it.
     let file = local.directory.path().join("walk.sh");
     std::fs::write(&file, script).expect("script");
     let output = tokio::task::spawn_blocking(move || Command::new("timeout").args(["90", "bash"]).arg(file).output())

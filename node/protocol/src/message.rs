@@ -284,7 +284,13 @@ pub enum OperationKind {
     /// Create; 409 if it exists.
     Create(Bytes),
     /// JSON merge patch; 404 if it does not exist.
-    Patch(Bytes),
+    Patch {
+        /// The patch (RFC 7396).
+        patch: Bytes,
+        /// Largest document that it may make, in bytes, by the settings of the node that took the request: whoever
+        /// coordinates the write holds it to that.
+        bytes_max: u32,
+    },
     /// Tombstone; 404 if it does not exist.
     Delete,
     /// Nothing: get what is there chosen (reads and settling).
@@ -342,6 +348,13 @@ pub enum Rejection {
     PreconditionFailed {
         /// Version and stamp now, if the document exists.
         current: Option<(u64, Ballot)>,
+    },
+    /// 413: the patched document would be larger than a document may be.
+    TooLarge {
+        /// Bytes that it would have.
+        bytes: u64,
+        /// Bytes that it may have.
+        bytes_max: u32,
     },
     /// 422: the merge patch cannot be applied, or an idempotency key came back with another request.
     NotAcceptable(String),

@@ -75,19 +75,15 @@ fn new_body(live: Option<&Revision>, kind: &OperationKind) -> Result<Option<Opti
         (OperationKind::Create(_), Some(revision)) => {
             Err(Rejection::Exists { version: revision.version, stamp: revision.stamp })
         }
-        (OperationKind::Patch(_) | OperationKind::Delete, None) => Err(Rejection::NotFound),
+        (OperationKind::Patch { .. } | OperationKind::Delete, None) => Err(Rejection::NotFound),
         (OperationKind::Delete, Some(_)) => Ok(Some(None)),
-        (OperationKind::Patch(patch), Some(revision)) => {
+        (OperationKind::Patch { patch, bytes_max }, Some(revision)) => {
             let old = revision.body.as_deref().unwrap_or(b"{}");
             let body =
                 document::merge_patch(old, patch).map_err(|error| Rejection::NotAcceptable(error.to_string()))?;
-            if body.len() > document::DOCUMENT_BYTES_MAX_LIMIT {
-                let text = format!(
-                    "the patched document would have {} bytes; at most {} are possible",
-                    body.len(),
-                    document::DOCUMENT_BYTES_MAX_LIMIT
-                );
-                return Err(Rejection::NotAcceptable(text));
+            // A document from a time of wider limits may still be made smaller, bit by bit.
+            if body.len() > old.len().max(*bytes_max as usize) {
+                return Err(Rejection::TooLarge { bytes: body.len() as u64, bytes_max: *bytes_max });
             }
             Ok(Some(Some(body)))
         }

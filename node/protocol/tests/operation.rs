@@ -4,13 +4,13 @@
 
 mod common;
 
-use coequal_protocol::message::{Condition, Operation, Rejection};
+use coequal_protocol::message::{Condition, Operation, OperationKind, Rejection};
 use coequal_protocol::operation::{
     Applied, apply, invariant_history_ends_with_own_stamp, invariant_successor_extends_history,
 };
 use coequal_protocol::revision::{Effect, HISTORY_DEPTH};
 use coequal_protocol::{RequestId, Revision};
-use common::{ballot, create, delete, patch, put, requested, settle, when};
+use common::{ballot, create, delete, operation, patch, put, requested, settle, when};
 use proptest::prelude::*;
 
 /// Applies a write that must change the document.
@@ -149,6 +149,20 @@ fn the_history_forgets_the_oldest_beyond_its_depth() {
 fn a_patch_that_makes_no_object_is_refused_and_changes_nothing() {
     let live = change(None, &put(r#"{"a":1}"#), 1);
     assert!(matches!(refusal(Some(&live), &patch("[1,2")), Rejection::NotAcceptable(_)));
+}
+
+#[test]
+fn a_patch_makes_no_document_larger_than_the_limit_that_travels_with_it() {
+    let limited = |text: &str, bytes_max| {
+        operation(OperationKind::Patch { patch: bytes::Bytes::copy_from_slice(text.as_bytes()), bytes_max })
+    };
+    let live = change(None, &put(r#"{"a":"123456789"}"#), 1);
+    let grows = r#"{"b":1}"#;
+    assert_eq!(refusal(Some(&live), &limited(grows, 22)), Rejection::TooLarge { bytes: 23, bytes_max: 22 });
+    assert_eq!(change(Some(&live), &limited(grows, 23), 2).body.unwrap().len(), 23);
+    // Already beyond a limit that was lowered since: it may shrink, and need not shrink enough at once.
+    let shrinks = limited(r#"{"a":"12345678"}"#, 5);
+    assert_eq!(change(Some(&live), &shrinks, 2).body.unwrap().len(), 16);
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {

@@ -115,7 +115,7 @@ impl BatchContext {
                 match op {
                     "put" => OperationKind::Put(body),
                     "create" => OperationKind::Create(body),
-                    _ => OperationKind::Patch(body),
+                    _ => OperationKind::Patch { patch: body, bytes_max: self.limit.bytes_max() },
                 }
             }
             (other, _) => {

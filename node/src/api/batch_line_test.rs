@@ -25,7 +25,7 @@ fn refused(text: &str) -> (u16, String) {
 }
 fn body(line: &Line) -> &str {
     match &line.operation.kind {
-        OperationKind::Put(body) | OperationKind::Create(body) | OperationKind::Patch(body) => {
+        OperationKind::Put(body) | OperationKind::Create(body) | OperationKind::Patch { patch: body, .. } => {
             std::str::from_utf8(body).unwrap()
         }
         other => panic!("{other:?}"),
@@ -45,7 +45,7 @@ fn each_op_has_its_kind() {
     assert!(matches!(read(r#"{"op":"create","key":"k","document":{}}"#).operation.kind, OperationKind::Create(_)));
     assert!(matches!(
         read(r#"{"op":"patch","key":"k","document":{"a":null}}"#).operation.kind,
-        OperationKind::Patch(_)
+        OperationKind::Patch { .. }
     ));
     assert!(matches!(read(r#"{"op":"delete","key":"k"}"#).operation.kind, OperationKind::Delete));
     assert!(matches!(read(r#"{"\u006fp":"delete","key":"k"}"#).operation.kind, OperationKind::Delete));

@@ -31,6 +31,11 @@ impl Limit {
         Self { what: "the document", bytes, setting: "--document-bytes-max (at most 16 MiB)" }
     }
 
+    /// The limit, as it travels with a merge patch.
+    pub fn bytes_max(self) -> u32 {
+        u32::try_from(self.bytes).unwrap_or(u32::MAX)
+    }
+
     /// The refusal of what is larger.
     pub fn exceeded(self) -> RequestError {
         RequestError::TooLarge { what: self.what, limit: self.bytes, setting: self.setting }

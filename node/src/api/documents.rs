@@ -24,6 +24,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 
 /// Header of reads: how the answer was confirmed, `local` or `linearizable`.
 pub const CONSISTENCY: HeaderName = HeaderName::from_static("coequal-consistency");
+/// How old a local answer may be, in seconds: so long ago this node last held everything that enough other nodes knew
+/// (half a second at rest, when nothing has to be said).
+pub const AGE: HeaderName = HeaderName::from_static("coequal-age");
 
 /// `GET` and `HEAD` of a document.
 pub async fn read(
@@ -86,6 +89,9 @@ fn answer_read(
     let confirmed = if found.linearizable { "linearizable" } else { "local" };
     let headers = response.headers_mut();
     headers.insert(CONSISTENCY, HeaderValue::from_static(confirmed));
+    if let Some(age_ms) = found.age_ms {
+        insert(headers, AGE, &format!("{}.{:03}", age_ms / 1000, age_ms % 1000));
+    }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     insert(headers, header::ETAG, &tag);
     session::write(headers, seen, Some(revision.stamp));
@@ -216,7 +222,8 @@ pub async fn patch(
     let key = names.key()?;
     let write = WriteRequest::of(&state, &names, deadline, &uri, &headers)?;
     let document = read_document(&state, &headers, BodyKind::MergePatch, body, Some(&key), deadline).await?;
-    write.write(key, OperationKind::Patch(document.body), false).await
+    let bytes_max = Limit::document(state.settings.document_bytes_max).bytes_max();
+    write.write(key, OperationKind::Patch { patch: document.body, bytes_max }, false).await
 }
 
 /// `DELETE`: a tombstone.

@@ -14,7 +14,7 @@ fn stamp() -> Ballot {
 fn found(body: Option<&'static str>) -> ReadDocument {
     let body = body.map(|text| Bytes::from_static(text.as_bytes()));
     let revision = Revision { version: 3, stamp: stamp(), body, history: Vec::new() };
-    ReadDocument { revision: Arc::new(revision), linearizable: false }
+    ReadDocument { revision: Arc::new(revision), linearizable: false, age_ms: Some(1_042) }
 }
 fn condition(name: HeaderName, value: &str) -> ReadCondition {
     ReadCondition::of(&HeaderMap::from_iter([(name, value.parse().unwrap())])).unwrap()
@@ -35,6 +35,7 @@ async fn a_read_carries_tag_session_and_system_members() {
     assert_eq!((response.status(), &response.headers()[header::ETAG]), (StatusCode::OK, &tag.parse().unwrap()));
     assert_eq!(response.headers()["coequal-session"], stamp().to_string());
     assert_eq!(response.headers()[CONSISTENCY], "local");
+    assert_eq!(response.headers()[AGE], "1.042");
     assert_eq!(
         text(response).await,
         format!("{{\"_key\":\"k\",\"_version\":3,\"_stamp\":\"{}\",\"n\":1.50}}", stamp())

@@ -80,7 +80,7 @@ pub fn fingerprint(key: &[u8], kind: &OperationKind, condition: &Condition) -> u
     let (tag, body): (u8, &[u8]) = match kind {
         OperationKind::Put(body) => (1, body),
         OperationKind::Create(body) => (2, body),
-        OperationKind::Patch(body) => (3, body),
+        OperationKind::Patch { patch, .. } => (3, patch),
         OperationKind::Delete => (4, b""),
         OperationKind::Settle => (5, b""),
     };

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows storage or network: [`crate::replication::service`] is the only door.
 
+pub mod authorization;
 pub mod paths;
 pub mod problem;
 pub mod router;
@@ -47,7 +48,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 /// What the API of a node is bounded by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ApiSettings {
     /// Largest document, in bytes.
     pub document_bytes_max: usize,
@@ -57,6 +58,8 @@ pub struct ApiSettings {
     pub streams_max: usize,
     /// Bytes of request bodies that may be in memory at once.
     pub body_bytes_max: usize,
+    /// Tokens that requests have to show; without, everybody may do everything.
+    pub tokens: Option<Arc<authorization::Tokens>>,
 }
 
 impl Default for ApiSettings {
@@ -66,6 +69,7 @@ impl Default for ApiSettings {
             requests_max: 1024,
             streams_max: 128,
             body_bytes_max: 512 << 20,
+            tokens: None,
         }
     }
 }

@@ -327,7 +327,7 @@ pub const ENTRIES: &[Entry] = &[
         ],
         answers: &[
             Answer {
-                headers: &["ETag", "Coequal-Session", "Coequal-Consistency"],
+                headers: &["ETag", "Coequal-Session", "Coequal-Consistency", "Coequal-Age"],
                 ..answer(200, "The document; HEAD gives the same without it", Shape::Document)
             },
             tagged(304, "If-None-Match names this revision", Shape::Empty),

@@ -31,6 +31,12 @@ pub enum RequestError {
         /// What is possible.
         allow: String,
     },
+    /// No token, or one that is not known.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The token is known and may not do this.
+    #[error("this token may only read; write with the admin token")]
+    Forbidden,
     /// Path that cannot be decoded.
     #[error("{0}")]
     MalformedPath(String),
@@ -172,6 +178,7 @@ fn rejection_row(rejection: &Rejection) -> Row {
         Rejection::PreconditionFailed { .. } => {
             row(S::PRECONDITION_FAILED, "precondition-failed", "Precondition failed")
         }
+        Rejection::TooLarge { .. } => row(S::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
         Rejection::NotAcceptable(_) => row(S::UNPROCESSABLE_ENTITY, "write-not-acceptable", "Write not acceptable"),
     }
 }
@@ -183,6 +190,8 @@ fn request_row(error: &RequestError) -> Row {
     match error {
         E::PathNotFound(_) => row(S::NOT_FOUND, "path-not-found", "No such path"),
         E::MethodNotAllowed { .. } => row(S::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+        E::Unauthorized(_) => row(S::UNAUTHORIZED, "unauthorized", "Token needed"),
+        E::Forbidden => row(S::FORBIDDEN, "forbidden", "Not permitted"),
         E::MalformedPath(_) => row(S::BAD_REQUEST, "malformed-path", "Malformed path"),
         E::MalformedName(_) => row(S::BAD_REQUEST, "malformed-name", "Malformed name"),
         E::MalformedQuery(_) => row(S::BAD_REQUEST, "malformed-query", "Malformed query"),
@@ -337,6 +346,12 @@ fn service_detail(error: &ServiceError, key: Option<&str>) -> String {
         ServiceError::Rejected(Rejection::PreconditionFailed { current: None }) => {
             format!("{document} does not exist, so the precondition does not hold")
         }
+        ServiceError::Rejected(Rejection::TooLarge { bytes, bytes_max }) => {
+            format!(
+                "{document} would have {bytes} bytes after this patch, and the limit is {bytes_max} bytes; \
+                 make the patch smaller, or raise --document-bytes-max (at most 16 MiB)"
+            )
+        }
         ServiceError::Rejected(Rejection::NotAcceptable(reason)) => reason.clone(),
         other => other.to_string(),
     }
@@ -356,6 +371,9 @@ impl IntoResponse for Refusal {
         }
         if let Some(tag) = self.0.etag.as_deref().and_then(|tag| HeaderValue::from_str(tag).ok()) {
             headers.insert(header::ETAG, tag);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"coequal\""));
         }
         if let Cause::Request(RequestError::MethodNotAllowed { allow, .. }) = &self.0.cause
             && let Ok(allow) = HeaderValue::from_str(allow)

@@ -17,6 +17,7 @@ fn every_service_error() -> Vec<(ServiceError, u16, &'static str, Option<&'stati
         (E::Rejected(Rejection::NotFound), 404, "document-not-found", None),
         (E::Rejected(Rejection::Exists { version: 4, stamp }), 409, "document-exists", None),
         (E::Rejected(Rejection::PreconditionFailed { current: Some((4, stamp)) }), 412, "precondition-failed", None),
+        (E::Rejected(Rejection::TooLarge { bytes: 5000, bytes_max: 4096 }), 413, "too-large", None),
         (E::Rejected(Rejection::NotAcceptable("no".into())), 422, "write-not-acceptable", None),
         (E::DatabaseNotFound(database()), 404, "database-not-found", None),
         (E::DatabaseNotAvailable(database(), NodeId(2)), 503, "database-not-available", not_applied),

@@ -1,6 +1,8 @@
 //! Connections: accepted up to a bound, HTTP/1.1 and HTTP/2 on one port, closed in order.
 
-use axum::Router;
+use super::authorization::OfThisCluster;
+use crate::tls::{self, Tls};
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -9,6 +11,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -19,7 +22,7 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What connections are bounded by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ConnectionSettings {
     /// Connections at once; more wait in the kernel's queue.
     pub connections_max: usize,
@@ -27,6 +30,8 @@ pub struct ConnectionSettings {
     pub header_read_timeout: Duration,
     /// How long requests may go on after the node was told to stop.
     pub drain_timeout: Duration,
+    /// Certificates; without them HTTP is in the clear.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for ConnectionSettings {
@@ -35,6 +40,7 @@ impl Default for ConnectionSettings {
             connections_max: 4096,
             header_read_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -93,8 +99,29 @@ async fn connection(
 ) {
     let _place = place;
     let _ = stream.set_nodelay(true);
-    let speaks = tokio::time::timeout(settings.header_read_timeout, speaks_http2(&stream)).await;
-    let Ok(Ok(http2)) = speaks else { return };
+    let Some(tls) = &settings.tls else {
+        let speaks = tokio::time::timeout(settings.header_read_timeout, speaks_http2(&stream)).await;
+        let Ok(Ok(http2)) = speaks else { return };
+        return answer(stream, http2, router, &settings, watcher).await;
+    };
+    match tokio::time::timeout(settings.header_read_timeout, tls.accept_client(stream)).await {
+        Ok(Ok((stream, is_ours))) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let router = if is_ours { router.layer(Extension(OfThisCluster)) } else { router };
+            answer(stream, http2, router, &settings, watcher).await;
+        }
+        Ok(Err(error)) => {
+            let reason = tls::words(&error).unwrap_or_else(|| error.to_string());
+            tracing::debug!(reason, "a client's TLS handshake failed");
+        }
+        Err(_) => {}
+    }
+}
+
+async fn answer<S>(stream: S, http2: bool, router: Router, settings: &ConnectionSettings, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()

@@ -133,3 +133,24 @@ async fn a_client_that_sends_a_body_that_is_too_large_still_reads_the_refusal() 
         assert!(answer.contains("application/problem+json"), "{path}: {answer}");
     }
 }
+
+/// A node of the cluster speaks HTTP over TLS to this one, and needs no token; in the clear nobody is answered.
+#[tokio::test]
+async fn over_tls_a_certificate_of_the_cluster_is_known() {
+    let (_files, tls) = crate::tls::tests::some_node();
+    let tls = Arc::new(tls);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let is_known =
+        |known: Option<Extension<OfThisCluster>>| async move { if known.is_some() { "ours" } else { "any" } };
+    let router = Router::new().route("/", get(is_known));
+    let settings = ConnectionSettings { tls: Some(Arc::clone(&tls)), ..ConnectionSettings::default() };
+    tokio::spawn(serve(listener, router, settings, std::future::pending::<()>()));
+    let mut stream = tls.connect(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ours"), "{answer}");
+    let in_the_clear = exchange(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(!in_the_clear.contains("HTTP/1.1 200"), "{in_the_clear}");
+}

@@ -3,6 +3,7 @@
 
 use super::ApiSettings;
 use super::admission::Admission;
+use super::authorization::Tokens;
 use super::drain;
 use super::headers::single;
 use super::http_metrics::HttpMetrics;
@@ -83,6 +84,8 @@ pub struct Shell {
     node: HeaderValue,
     /// Bounds on what is under way.
     pub admission: Admission,
+    /// Who may do what.
+    pub tokens: Option<Arc<Tokens>>,
     /// Counts and durations.
     pub metrics: HttpMetrics,
 }
@@ -91,7 +94,7 @@ impl Shell {
     /// For the node of this name and id.
     pub fn new(name: &NodeName, id: NodeId, settings: &ApiSettings) -> Self {
         let node = HeaderValue::from_str(&format!("{name}/{id}")).unwrap_or(HeaderValue::from_static("unnamed"));
-        Self { node, admission: Admission::new(settings), metrics: HttpMetrics::new() }
+        Self { node, admission: Admission::new(settings), tokens: settings.tokens.clone(), metrics: HttpMetrics::new() }
     }
 }
 
@@ -104,7 +107,8 @@ pub async fn surround(State(shell): State<Arc<Shell>>, request: Request, next: N
     let template = request.extensions().get::<MatchedPath>().and_then(|matched| paths::find(matched.as_str()));
     let load = template.map_or(Load::Request, |(_, route)| route.load);
     let (request, rest) = drain::keep(request);
-    let mut response = run(&shell, request, next, load).await.unwrap_or_else(IntoResponse::into_response);
+    let path = template.map_or("", |(_, route)| route.path);
+    let mut response = run(&shell, request, next, (path, load)).await.unwrap_or_else(IntoResponse::into_response);
     if let Some(rest) = rest
         && response.status().as_u16() >= 400
     {
@@ -128,7 +132,15 @@ pub async fn surround(State(shell): State<Arc<Shell>>, request: Request, next: N
     response
 }
 
-async fn run(shell: &Shell, mut request: Request, next: Next, load: Load) -> Result<Response, Refusal> {
+/// Probes and pages that are the same for everybody.
+fn is_public(path: &str) -> bool {
+    [paths::LIVEZ, paths::READYZ, paths::OPENAPI, paths::DASHBOARD].contains(&path)
+}
+
+async fn run(shell: &Shell, mut request: Request, next: Next, (path, load): (&str, Load)) -> Result<Response, Refusal> {
+    if let Some(tokens) = shell.tokens.as_ref().filter(|_| !is_public(path)) {
+        tokens.check(request.method(), request.headers(), request.extensions())?;
+    }
     let place = shell.admission.request(load)?;
     let deadline = Deadline::of(request.headers())?;
     let written = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);

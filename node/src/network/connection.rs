@@ -1,7 +1,7 @@
 //! One connection: frames in, frames out, and the introduction before them.
 
 use super::codec::{FrameCodec, HELLO_BYTES_MAX};
-use super::error::ConnectionError;
+use super::error::{ConnectionError, FrameError};
 use super::hello::{Greeting, Hello};
 use super::transport::BoxedStream;
 use bytes::Bytes;
@@ -58,7 +58,10 @@ impl FrameReader {
     /// The next frame's payload.
     pub async fn read(&mut self) -> Result<Bytes, ConnectionError> {
         match self.0.next().await {
-            Some(payload) => Ok(payload?),
+            Some(Ok(payload)) => Ok(payload),
+            // What the system says may be TLS's word, which has a better one.
+            Some(Err(FrameError::Io(error))) => Err(error.into()),
+            Some(Err(error)) => Err(error.into()),
             None => Err(ConnectionError::Closed),
         }
     }

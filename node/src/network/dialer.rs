@@ -89,7 +89,8 @@ impl Dialer {
         let cluster = *self.cluster.borrow_and_update();
         let own = self.shared.hello(cluster, self.kind, Some(self.peer.node));
         let stall = limits.stall_timeout;
-        let (stream, remote) = within("connecting", limits.connect_timeout, connect(address, stall)).await?;
+        let connecting = connect(address, stall, self.shared.tls.as_deref());
+        let (stream, remote) = within("connecting", limits.connect_timeout, connecting).await?;
         let mut connection = Connection::new(stream, remote, stall);
         let theirs = within("its hello", limits.hello_timeout, connection.introduce(&own)).await?;
         self.shared.registry.note(&theirs, remote).map_err(ConnectionError::Refused)?;

@@ -70,7 +70,10 @@ impl NetworkError {
 pub enum ConnectionError {
     /// The system's word.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The handshake failed, in words about the other side.
+    #[error("{0}")]
+    Tls(String),
     /// The address has no host or no port, or its name is not known.
     #[error("name {host:?} leads to no address")]
     NoAddress {
@@ -102,11 +105,19 @@ pub enum ConnectionError {
     Unexpected(&'static str),
 }
 
+impl From<io::Error> for ConnectionError {
+    fn from(error: io::Error) -> Self {
+        crate::tls::words(&error).map_or(Self::Io(error), Self::Tls)
+    }
+}
+
 /// Why bytes are not a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// Longer than any frame may be; usually somebody who speaks another protocol.
-    #[error("frame of {bytes} bytes is longer than {max} bytes, or this is not a node's connection")]
+    #[error(
+        "frame of {bytes} bytes is longer than {max} bytes: the other side speaks another protocol (TLS, perhaps: --tls-directory)"
+    )]
     TooLong {
         /// Claimed length.
         bytes: usize,

@@ -6,14 +6,15 @@ use super::connection::{Connection, within};
 use super::error::ConnectionError;
 use super::hello::{ChannelKind, Greeting, Hello, Refusal, RefusalKind};
 use super::shared::Shared;
-use super::transport::accept;
+use super::transport::{accept, receive as receive_stream};
 use super::wire::{Decoded, append_parcel, decode_parcels};
 use bytes::BytesMut;
 use coequal_protocol::Message;
 use coequal_types::{ClusterId, DatabaseId};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::TcpListener;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -41,16 +42,31 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
             tracing::warn!(%remote, max, "connection closed: there are as many as are permitted");
             continue;
         };
-        let connection = Connection::new(stream, remote, shared.limits.stall_timeout);
         let shared = Arc::clone(&shared);
         shared.tasks.clone().spawn(async move {
             let stop = shared.stop.clone();
-            if let Some(Err(reason)) = stop.run_until_cancelled(serve(&shared, connection)).await {
+            if let Some(Err(reason)) = stop.run_until_cancelled(welcome(&shared, stream, remote)).await
+                && shared.complaints.is_news(remote.ip(), &format!("closed: {reason}"), Instant::now())
+            {
                 tracing::info!(%remote, %reason, "inbound connection closed");
             }
             drop(place);
         });
     }
+}
+
+/// A handshake that fails is told like a refusal: a stranger, or a certificate that somebody has to renew.
+async fn welcome(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) -> Result<(), ConnectionError> {
+    let limits = &shared.limits;
+    let received = within("the TLS handshake", limits.hello_timeout, receive_stream(stream, shared.tls.as_deref()));
+    let stream = match received.await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tell_refused(shared, remote, error.to_string());
+            return Err(error);
+        }
+    };
+    serve(shared, Connection::new(stream, remote, limits.stall_timeout)).await
 }
 
 async fn serve(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), ConnectionError> {
@@ -85,16 +101,22 @@ async fn serve(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), C
     }
 }
 
+/// Tells people and the node, each complaint once a minute.
+fn tell_refused(shared: &Shared, remote: SocketAddr, reason: String) {
+    if shared.complaints.is_news(remote.ip(), &reason, Instant::now()) {
+        let address = remote.to_string();
+        tracing::warn!(address, reason, "refused a connection");
+        // Strangers must not fill the inbox: this news may get lost.
+        let _full = shared.inbox.try_send(NetworkEvent::Refused { address, reason });
+    }
+}
+
 /// Says why, here and there.
 async fn refuse(shared: &Shared, mut connection: Connection, refusal: Refusal) -> Result<(), ConnectionError> {
-    let (address, reason) = (connection.remote.to_string(), refusal.to_string());
     if refusal.is_duplicate() || refusal.kind == RefusalKind::SameNode {
-        tracing::error!(address, reason, "refused a connection: an identity is used twice");
-    } else {
-        tracing::warn!(address, reason, "refused a connection");
+        tracing::error!(address = %connection.remote, %refusal, "an identity is used twice");
     }
-    // Strangers must not fill the inbox: this news may get lost.
-    let _full = shared.inbox.try_send(NetworkEvent::Refused { address, reason });
+    tell_refused(shared, connection.remote, refusal.to_string());
     connection.writer.write(&Greeting::Refusal(refusal).frame()).await
 }
 

@@ -10,6 +10,7 @@ mod dialer;
 mod inbound;
 mod shared;
 
+mod complaints;
 mod connection;
 mod hello;
 mod queue;
@@ -133,7 +134,7 @@ impl fmt::Debug for Network {
 impl Network {
     /// Listens and gets ready to dial. What happens goes to `inbox`; while it is full, peers wait.
     pub async fn start(settings: NetworkSettings, inbox: mpsc::Sender<NetworkEvent>) -> Result<Self, NetworkError> {
-        let NetworkSettings { listen: address, identity, limits } = settings;
+        let NetworkSettings { listen: address, identity, tls, limits } = settings;
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => NetworkError::PortTaken { address },
             _ => NetworkError::Listen { address, source },
@@ -141,7 +142,7 @@ impl Network {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let local_address = listener.local_addr().map_err(failed)?;
         let process = getrandom::u64().map_err(NetworkError::Randomness)?;
-        let shared = Arc::new(Shared::new(identity, process, limits, inbox));
+        let shared = Arc::new(Shared::new(identity, process, limits, tls, inbox));
         shared.tasks.spawn(inbound::listen(Arc::clone(&shared), listener));
         let guard = Arc::new(shared.stop.clone().drop_guard());
         Ok(Self { shared, local_address, _stop_with_the_last: guard })
@@ -206,7 +207,7 @@ impl Network {
         let limits = &self.shared.limits;
         let cluster = *self.shared.cluster.borrow();
         let own = self.shared.hello(cluster, ChannelKind::Ask, None);
-        let dial = transport::connect(address, limits.stall_timeout);
+        let dial = transport::connect(address, limits.stall_timeout, self.shared.tls.as_deref());
         let (stream, remote) = within("connecting", limits.connect_timeout, dial).await?;
         let mut connection = Connection::new(stream, remote, limits.stall_timeout);
         let theirs = within("its hello", limits.hello_timeout, connection.introduce(&own)).await?;

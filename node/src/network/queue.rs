@@ -159,7 +159,9 @@ fn weight(message: &Message) -> usize {
         Message::Bodies { bodies } | Message::RangeAnswer { bodies, .. } => bodies.iter().map(body_weight).sum(),
         Message::Forward { key, operation, .. } => {
             let body = match &operation.kind {
-                OperationKind::Put(body) | OperationKind::Create(body) | OperationKind::Patch(body) => body.len(),
+                OperationKind::Put(body) | OperationKind::Create(body) | OperationKind::Patch { patch: body, .. } => {
+                    body.len()
+                }
                 OperationKind::Delete | OperationKind::Settle => 0,
             };
             key.as_bytes().len() + body

@@ -1,7 +1,9 @@
 //! What a node's network is told at its start.
 
+use crate::tls::Tls;
 use coequal_types::{ClusterId, Incarnation, NodeId, NodeName};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Who this node is.
@@ -24,6 +26,8 @@ pub struct NetworkSettings {
     pub listen: SocketAddr,
     /// Who this node is.
     pub identity: Identity,
+    /// Certificates; without them nodes talk in the clear.
+    pub tls: Option<Arc<Tls>>,
     /// Bounds.
     pub limits: NetworkLimits,
 }
@@ -31,7 +35,7 @@ pub struct NetworkSettings {
 impl NetworkSettings {
     /// Settings with the default limits.
     pub fn new(listen: SocketAddr, identity: Identity) -> Self {
-        Self { listen, identity, limits: NetworkLimits::default() }
+        Self { listen, identity, tls: None, limits: NetworkLimits::default() }
     }
 }
 

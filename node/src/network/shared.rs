@@ -1,11 +1,13 @@
 //! What all tasks of one node's network share.
 
+use super::complaints::Complaints;
 use super::hello::{ChannelKind, Hello, PROTOCOL_VERSIONS};
 use super::queue::Queue;
 use super::registry::Registry;
 use super::settings::{Identity, NetworkLimits};
 use super::throttle::Throttle;
 use super::{NetworkEvent, PeerStats};
+use crate::tls::Tls;
 use coequal_types::{ClusterId, Incarnation, NodeId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +22,9 @@ pub(super) struct Shared {
     pub process: u64,
     pub cluster: watch::Sender<Option<ClusterId>>,
     pub limits: NetworkLimits,
+    pub tls: Option<Arc<Tls>>,
     pub registry: Registry,
+    pub complaints: Complaints,
     pub throttle: Throttle,
     pub inbox: mpsc::Sender<NetworkEvent>,
     pub stop: CancellationToken,
@@ -30,14 +34,22 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(identity: Identity, process: u64, limits: NetworkLimits, inbox: mpsc::Sender<NetworkEvent>) -> Self {
+    pub fn new(
+        identity: Identity,
+        process: u64,
+        limits: NetworkLimits,
+        tls: Option<Arc<Tls>>,
+        inbox: mpsc::Sender<NetworkEvent>,
+    ) -> Self {
         Self {
             cluster: watch::Sender::new(identity.cluster),
             identity,
             process,
             registry: Registry::default(),
+            complaints: Complaints::default(),
             throttle: Throttle::new(limits.bulk_bytes_per_second),
             limits,
+            tls,
             inbox,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

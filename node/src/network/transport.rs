@@ -1,7 +1,8 @@
-//! Streams of bytes between two nodes: plain TCP. TLS goes here: wrap the stream in `connect` and `accept`,
-//! nobody else knows what a stream is made of.
+//! Streams of bytes between two nodes: TCP, inside TLS if the node has certificates. Nobody else knows what a stream
+//! is made of.
 
 use super::error::ConnectionError;
+use crate::tls::Tls;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
@@ -21,13 +22,21 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Connects to `host:port`, resolving the name anew and trying each of its addresses.
-pub(super) async fn connect(address: &str, stall: Duration) -> Result<(BoxedStream, SocketAddr), ConnectionError> {
+pub(super) async fn connect(
+    address: &str,
+    stall: Duration,
+    tls: Option<&Tls>,
+) -> Result<(BoxedStream, SocketAddr), ConnectionError> {
     let mut last = None;
     for remote in lookup_host(address).await? {
         match TcpStream::connect(remote).await {
             Ok(stream) => {
                 tune(&stream, stall)?;
-                return Ok((Box::new(stream), remote));
+                let stream: BoxedStream = match tls {
+                    Some(tls) => Box::new(tls.connect(stream).await?),
+                    None => Box::new(stream),
+                };
+                return Ok((stream, remote));
             }
             Err(error) => last = Some(error),
         }
@@ -36,10 +45,18 @@ pub(super) async fn connect(address: &str, stall: Duration) -> Result<(BoxedStre
 }
 
 /// Takes the next connection.
-pub(super) async fn accept(listener: &TcpListener, stall: Duration) -> io::Result<(BoxedStream, SocketAddr)> {
+pub(super) async fn accept(listener: &TcpListener, stall: Duration) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, remote) = listener.accept().await?;
     tune(&stream, stall)?;
-    Ok((Box::new(stream), remote))
+    Ok((stream, remote))
+}
+
+/// The listener's part of what makes a connection a stream; it waits for the other side.
+pub(super) async fn receive(stream: TcpStream, tls: Option<&Tls>) -> Result<BoxedStream, ConnectionError> {
+    Ok(match tls {
+        Some(tls) => Box::new(tls.accept_node(stream).await?),
+        None => Box::new(stream),
+    })
 }
 
 /// Small frames leave at once, and a peer that vanished without a word is noticed.

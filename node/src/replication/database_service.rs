@@ -295,7 +295,7 @@ impl DatabaseService {
             let handle = self.local()?;
             let held = handle.store.chosen(key).map_err(|e| self.storage_error(&e))?;
             if may_answer(held.as_ref(), session) {
-                return Ok(document(held, false));
+                return Ok(document(held, false).map(|found| ReadDocument { age_ms: self.age_ms(handle), ..found }));
             }
             // Behind the session's token, or not touched since: a majority knows (G3).
         }
@@ -307,6 +307,12 @@ impl DatabaseService {
         handle.events.try_send(event).map_err(|_| overloaded())?;
         let held: Option<Held> = receiver.await.map_err(|_| ServiceError::ShuttingDown)??;
         Ok(document(held, true))
+    }
+
+    /// How old local reads may be, in milliseconds.
+    fn age_ms(&self, handle: &ReplicaHandle) -> Option<u64> {
+        let now_ms = self.node.now_ms();
+        handle.view().fresh_ms.map(|fresh_ms| now_ms.saturating_sub(fresh_ms))
     }
 
     /// Live documents of a collection, local, in key order, behind `after`, whose key begins with `prefix`.
@@ -451,7 +457,11 @@ impl DatabaseService {
 }
 
 fn document(held: Option<Held>, linearizable: bool) -> Option<ReadDocument> {
-    held.filter(|held| !held.revision.is_tombstone()).map(|held| ReadDocument { revision: held.revision, linearizable })
+    held.filter(|held| !held.revision.is_tombstone()).map(|held| ReadDocument {
+        revision: held.revision,
+        linearizable,
+        age_ms: None,
+    })
 }
 
 fn role_of(configuration: Option<&Configuration>, node: NodeId) -> Role {

@@ -24,7 +24,7 @@ pub(super) async fn run(node: &Arc<Node>) -> Result<bool, ServiceError> {
         )));
     }
     // The system database's UUID is the cluster's: one identity, one place where it is written first.
-    let cluster = ClusterId::new_v4();
+    let cluster = node.settings.cluster.unwrap_or_else(ClusterId::new_v4);
     let configuration = Configuration {
         name: DatabaseName::system(),
         uuid: cluster,

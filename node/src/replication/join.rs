@@ -80,8 +80,16 @@ async fn ask_all(node: &Arc<Node>) {
                 }
             }
             Ok(_) => tracing::warn!(%address, "answered a join request with something else"),
-            Err(error) => tracing::debug!(%address, %error, "could not be asked"),
+            Err(error) => tell_unasked(node, address, error.to_string()),
         }
+    }
+}
+
+/// The same failure again and again is news only once.
+fn tell_unasked(node: &Node, address: &str, reason: String) {
+    let before = node.state().unasked.insert(address.to_owned(), reason.clone());
+    if before.as_ref() != Some(&reason) {
+        tracing::info!(%address, %reason, "cannot ask to be taken in here; trying on");
     }
 }
 
@@ -91,6 +99,10 @@ fn enter(node: &Node, cluster: ClusterId, configuration: &Bytes, nodes: &Bytes) 
     else {
         return;
     };
+    if let Some(own) = node.settings.cluster.filter(|own| *own != cluster) {
+        tracing::error!(%cluster, %own, "taken in by another cluster than the one that was given; left alone");
+        return;
+    }
     if node.state().cluster.is_none() {
         if let Err(error) = node.directory.set_cluster(cluster) {
             tracing::error!(%error, "the cluster could not be written down");

@@ -76,73 +76,49 @@ fn open_database(
     handle: &super::database_loop::ReplicaHandle,
     peer_name: impl Fn(&coequal_types::NodeId) -> String,
 ) {
-    let view = handle.view();
     let labels = || vec![("database", name.to_owned())];
-    let counts = handle.store.counts();
-    let read = |value: &AtomicU64| float(value.load(Ordering::Relaxed));
-    samples.push(gauge("coequal_documents", "Live documents in the local store.", labels(), float(counts.documents)));
-    samples.push(gauge(
-        "coequal_tombstones",
-        "Deleted documents that the local store remembers.",
-        labels(),
-        float(counts.tombstones),
-    ));
-    samples.push(gauge("coequal_epoch", "Epoch of the database's configuration.", labels(), float(view.epoch)));
-    samples.push(gauge(
-        "coequal_writes_in_flight",
-        "Documents with writes under way on this node.",
-        labels(),
-        float(view.writes_in_flight),
-    ));
-    samples.push(gauge(
-        "coequal_disk_full",
-        "Whether writes are refused because the disk is full.",
-        labels(),
-        f64::from(u8::from(view.disk_full)),
-    ));
-    samples.push(gauge(
-        "coequal_overlay_pressure_ratio",
-        "Memory of writes not yet in a checkpoint, relative to its setting.",
-        labels(),
-        f64::from(handle.store.overlay_pressure()),
-    ));
-    samples.push(counter(
-        "coequal_log_commits_total",
-        "Commits (fsyncs) of the log.",
-        labels(),
-        read(&handle.counters.commits),
-    ));
-    samples.push(counter(
-        "coequal_log_commit_seconds_total",
-        "Time spent in commits of the log.",
-        labels(),
-        read(&handle.counters.commit_micros) / 1e6,
-    ));
-    samples.push(counter(
-        "coequal_checkpoints_total",
-        "Checkpoints written.",
-        labels(),
-        read(&handle.counters.checkpoints),
-    ));
-    samples.push(counter(
-        "coequal_learned_revisions_total",
-        "Chosen revisions that became known here.",
-        labels(),
-        read(&handle.counters.learned),
-    ));
-    samples.push(counter(
-        "coequal_status_changes_total",
-        "Changes of the database's status here.",
-        labels(),
-        read(&handle.counters.status_changes),
-    ));
-    for (peer, backlog) in &view.backlog {
+    samples.extend(gauges(handle).into_iter().map(|(metric, help, value)| gauge(metric, help, labels(), value)));
+    samples.extend(counters(handle).into_iter().map(|(metric, help, value)| counter(metric, help, labels(), value)));
+    for (peer, backlog) in &handle.view().backlog {
         let labels = vec![("database", name.to_owned()), ("peer", peer_name(peer))];
-        samples.push(gauge(
-            "coequal_feed_backlog_entries",
-            "Entries of this node's change feed that the peer has not confirmed: its durable queue.",
-            labels,
-            float(*backlog),
-        ));
+        let help = "Entries of this node's change feed that the peer has not confirmed: its durable queue.";
+        samples.push(gauge("coequal_feed_backlog_entries", help, labels, float(*backlog)));
     }
+}
+
+/// Name, help and value.
+type Row = (&'static str, &'static str, f64);
+
+fn gauges(handle: &super::database_loop::ReplicaHandle) -> [Row; 6] {
+    let (view, counts) = (handle.view(), handle.store.counts());
+    let pressure = f64::from(handle.store.overlay_pressure());
+    [
+        ("coequal_documents", "Live documents in the local store.", float(counts.documents)),
+        ("coequal_tombstones", "Deleted documents that the local store remembers.", float(counts.tombstones)),
+        ("coequal_epoch", "Epoch of the database's configuration.", float(view.epoch)),
+        ("coequal_writes_in_flight", "Documents with writes under way on this node.", float(view.writes_in_flight)),
+        (
+            "coequal_disk_full",
+            "Whether writes are refused because the disk is full.",
+            f64::from(u8::from(view.disk_full)),
+        ),
+        (
+            "coequal_overlay_pressure_ratio",
+            "Memory of writes not yet in a checkpoint, relative to its setting.",
+            pressure,
+        ),
+    ]
+}
+
+fn counters(handle: &super::database_loop::ReplicaHandle) -> [Row; 5] {
+    let read = |value: &AtomicU64| float(value.load(Ordering::Relaxed));
+    let counters = &handle.counters;
+    let seconds = read(&counters.commit_micros) / 1e6;
+    [
+        ("coequal_log_commits_total", "Commits (fsyncs) of the log.", read(&counters.commits)),
+        ("coequal_log_commit_seconds_total", "Time spent in commits of the log.", seconds),
+        ("coequal_checkpoints_total", "Checkpoints written.", read(&counters.checkpoints)),
+        ("coequal_learned_revisions_total", "Chosen revisions that became known here.", read(&counters.learned)),
+        ("coequal_status_changes_total", "Changes of the database's status here.", read(&counters.status_changes)),
+    ]
 }

@@ -27,6 +27,8 @@ pub struct NodeSettings {
     pub api_address: String,
     /// Whether to make a cluster of this node if its directory belongs to none.
     pub initialize: bool,
+    /// The only cluster that this node may make or join, if that is settled beforehand.
+    pub cluster: Option<ClusterId>,
     /// Whose cluster to join.
     pub join: Vec<String>,
     /// Memory settings of each store.
@@ -79,6 +81,8 @@ pub(super) struct State {
     pub detector: FailureDetector,
     pub connected: BTreeSet<NodeId>,
     pub refused: Option<String>,
+    /// Why nodes that were to be asked to take this one in could not be, by address.
+    pub unasked: BTreeMap<String, String>,
     /// A member that invited this node while it belonged to no cluster.
     pub invited_by: Option<String>,
     /// Where peers were found that are not where their entries say.

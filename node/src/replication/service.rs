@@ -44,6 +44,8 @@ pub struct ReadDocument {
     pub revision: Arc<Revision>,
     /// True when the answer was confirmed by a majority.
     pub linearizable: bool,
+    /// How old a local answer may be, in milliseconds: so long ago this node last held all that enough voters knew.
+    pub age_ms: Option<u64>,
 }
 
 /// One page of documents in key order.

@@ -33,6 +33,7 @@ pub async fn start(path: &Path, name: &str, listen: &str, join: Vec<String>) -> 
         peer_address: peer_address.clone(),
         api_address: "127.0.0.1:1".to_owned(),
         initialize: join.is_empty(),
+        cluster: None,
         join,
         store: StoreSettings { cache_bytes: 16 << 20, overlay_bytes: 4 << 20 },
         unreachable_after_ms: 1500,

@@ -28,6 +28,9 @@ pub struct Record {
     /// The node that may initialise the cluster; written before it is told to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initializing_node: Option<NodeName>,
+    /// The identity that the cluster is to have: nodes of others are refused, even if they come upon each other's ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_cluster_id: Option<uuid::Uuid>,
     /// Identity of the cluster, once it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<uuid::Uuid>,
@@ -44,6 +47,7 @@ impl Record {
         Self {
             name: name.to_owned(),
             initializing_node: None,
+            chosen_cluster_id: Some(uuid::Uuid::new_v4()),
             cluster_id: None,
             ports: BTreeMap::new(),
             retiring: BTreeSet::new(),

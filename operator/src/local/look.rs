@@ -24,6 +24,18 @@ pub struct Look {
     pub replication: Vec<ReplicationDescription>,
 }
 
+impl Look {
+    /// Takes back what a node of another cluster said at this node's address: nothing that it says may lead to a step
+    /// against it. The node that should be there says in its own log that its port is taken.
+    pub fn disown_strangers(&mut self, own: Option<uuid::Uuid>) {
+        let theirs = self.report.as_ref().and_then(|report| report.cluster_id);
+        if own.is_some() && theirs.is_some() && own != theirs {
+            (self.ready, self.report, self.view, self.databases) = (None, None, None, None);
+            self.replication.clear();
+        }
+    }
+}
+
 /// One look; bounded by the deadlines of the client.
 pub async fn look(client: &NodeClient) -> Look {
     let begun = Instant::now();

@@ -24,6 +24,11 @@ const OWN_ENVIRONMENT: &[&str] = &[
     "COEQUAL_ADVERTISE",
     "COEQUAL_ADVERTISE_API",
     "COEQUAL_JOIN",
+    "COEQUAL_CLUSTER",
+    "COEQUAL_TLS_DIRECTORY",
+    "COEQUAL_TLS_NAME",
+    "COEQUAL_TLS_API",
+    "COEQUAL_TOKEN_DIRECTORY",
     "COEQUAL_INITIALIZE",
 ];
 
@@ -45,6 +50,8 @@ pub struct ReplicaArguments {
     pub ports: Ports,
     /// Peer addresses of the others; empty for the node that makes the cluster.
     pub join: Vec<String>,
+    /// The cluster that it belongs to, whoever answers.
+    pub cluster: Option<uuid::Uuid>,
 }
 
 /// What a running process can be told.
@@ -84,6 +91,9 @@ impl Program {
         command.arg("--listen-peers").arg(arguments.ports.peer_address().to_string());
         if !arguments.join.is_empty() {
             command.arg("--join").arg(arguments.join.join(","));
+        }
+        if let Some(cluster) = arguments.cluster {
+            command.arg("--cluster").arg(cluster.to_string());
         }
         for variable in OWN_ENVIRONMENT {
             command.env_remove(variable);
@@ -184,6 +194,7 @@ mod tests {
             data: "/tmp/x".into(),
             ports: Ports { api: 7600, peers: 7700 },
             join: join.iter().map(|peer| (*peer).to_owned()).collect(),
+            cluster: None,
         }
     }
 

@@ -50,6 +50,7 @@ pub struct Supervisor {
     nodes: BTreeMap<u32, LocalNode>,
     program: Program,
     first_port: Option<u16>,
+    block: Option<ports::Block>,
     http: reqwest::Client,
     sender: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
@@ -78,6 +79,7 @@ impl Supervisor {
             nodes: BTreeMap::new(),
             program,
             first_port,
+            block: None,
             http,
             sender,
             inbox,
@@ -170,8 +172,9 @@ impl Supervisor {
     /// Takes in a message; gives back whether to act on it at once.
     fn take(&mut self, message: Message) -> Result<bool, LocalError> {
         match message {
-            Message::Looked { ordinal, generation, look } => {
+            Message::Looked { ordinal, generation, mut look } => {
                 let now = Instant::now();
+                look.disown_strangers(self.data.record.chosen_cluster_id);
                 if let Some(node) = self.nodes.get_mut(&ordinal).filter(|node| node.generation == generation) {
                     let cluster_id = look.report.as_ref().and_then(|report| report.cluster_id);
                     node.saw(*look, now);
@@ -277,8 +280,9 @@ impl Supervisor {
             return self.keep_ports(all.chain([(ordinal, own)]).collect());
         }
         let known = &self.data.record.ports;
-        if let Some(ports) =
-            known.get(&ordinal).filter(|ports| ports::is_free(ports.api) && ports::is_free(ports.peers))
+        let usable = |ports: &&ports::Ports| ports::is_free(ports.api) && ports::is_free(ports.peers);
+        if let Some(ports) = known.get(&ordinal).filter(usable)
+            && ports.base(ordinal).is_some_and(|base| ports::Block::hold_in(&mut self.block, base))
         {
             return self.keep_ports(BTreeMap::from([(ordinal, *ports)]));
         }
@@ -288,7 +292,8 @@ impl Supervisor {
         }
         let taken =
             known.iter().filter(|(other, _)| **other != ordinal).map(|(other, ports)| (*other, *ports)).collect();
-        let chosen = ports::choose(&wanted, &taken, &ports::is_free)?;
+        let hold = &mut |base| ports::Block::hold_in(&mut self.block, base);
+        let chosen = ports::choose(&wanted, &taken, &ports::is_free, hold)?;
         self.keep_ports(chosen)
     }
 
@@ -308,7 +313,9 @@ impl Supervisor {
         let Some(ports) = node.ports else { return Ok(()) };
         node.generation += 1;
         let generation = node.generation;
-        let arguments = ReplicaArguments { name: node.name.clone(), data: self.data.node(&node.name), ports, join };
+        let cluster = self.data.record.chosen_cluster_id;
+        let data = self.data.node(&node.name);
+        let arguments = ReplicaArguments { name: node.name.clone(), data, ports, join, cluster };
         let sender = self.sender.clone();
         let ended = move |status| {
             let _ = sender.send(Message::Ended { ordinal, generation, status });

@@ -75,7 +75,7 @@ pub fn create(body: &str) -> Operation {
 
 /// JSON merge patch.
 pub fn patch(body: &str) -> Operation {
-    operation(OperationKind::Patch(Bytes::copy_from_slice(body.as_bytes())))
+    operation(OperationKind::Patch { patch: Bytes::copy_from_slice(body.as_bytes()), bytes_max: 1 << 20 })
 }
 
 /// Tombstone.

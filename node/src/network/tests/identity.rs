@@ -23,7 +23,7 @@ fn hello(id: u64, incarnation: Incarnation, process: u64) -> Hello {
 
 /// Dials by hand and says `hello`.
 async fn dial(to: &Node, hello: &Hello) -> Result<Connection, Refusal> {
-    let (stream, remote) = transport::connect(&to.address(), DEADLINE).await.unwrap();
+    let (stream, remote) = transport::connect(&to.address(), DEADLINE, None).await.unwrap();
     let mut connection = Connection::new(stream, remote, DEADLINE);
     match timeout(DEADLINE, connection.introduce(hello)).await.unwrap() {
         Ok(_) => Ok(connection),

@@ -68,7 +68,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let kind = prop_oneof![
         bytes().prop_map(OperationKind::Put),
         bytes().prop_map(OperationKind::Create),
-        bytes().prop_map(OperationKind::Patch),
+        (bytes(), any::<u32>()).prop_map(|(patch, bytes_max)| OperationKind::Patch { patch, bytes_max }),
         Just(OperationKind::Delete),
         Just(OperationKind::Settle),
     ];
@@ -89,6 +89,8 @@ fn result() -> impl Strategy<Value = ForwardResult> {
         Just(ForwardResult::Rejected(Rejection::NotFound)),
         state().prop_map(|(version, stamp)| ForwardResult::Rejected(Rejection::Exists { version, stamp })),
         of(state()).prop_map(|current| ForwardResult::Rejected(Rejection::PreconditionFailed { current })),
+        (any::<u64>(), any::<u32>())
+            .prop_map(|(bytes, bytes_max)| ForwardResult::Rejected(Rejection::TooLarge { bytes, bytes_max })),
         ".{0,20}".prop_map(|why| ForwardResult::Rejected(Rejection::NotAcceptable(why))),
         Just(ForwardResult::NotApplied),
         Just(ForwardResult::Unknown),

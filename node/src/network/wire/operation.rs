@@ -10,6 +10,22 @@ use coequal_protocol::message::{Condition, ForwardResult, Operation, OperationKi
 pub(super) struct Nothing {}
 
 #[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct WirePatch {
+    #[prost(bytes = "bytes", tag = "1")]
+    patch: Bytes,
+    #[prost(uint32, tag = "2")]
+    bytes_max: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct WireSize {
+    #[prost(uint64, tag = "1")]
+    bytes: u64,
+    #[prost(uint32, tag = "2")]
+    bytes_max: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct WireOperation {
     #[prost(oneof = "WireKind", tags = "1, 2, 3, 4, 5")]
     kind: Option<WireKind>,
@@ -25,8 +41,8 @@ enum WireKind {
     Put(Bytes),
     #[prost(bytes = "bytes", tag = "2")]
     Create(Bytes),
-    #[prost(bytes = "bytes", tag = "3")]
-    Patch(Bytes),
+    #[prost(message, tag = "3")]
+    Patch(WirePatch),
     #[prost(message, tag = "4")]
     Delete(Nothing),
     #[prost(message, tag = "5")]
@@ -52,7 +68,9 @@ impl From<&Operation> for WireOperation {
         let kind = match kind {
             OperationKind::Put(body) => WireKind::Put(body.clone()),
             OperationKind::Create(body) => WireKind::Create(body.clone()),
-            OperationKind::Patch(patch) => WireKind::Patch(patch.clone()),
+            OperationKind::Patch { patch, bytes_max } => {
+                WireKind::Patch(WirePatch { patch: patch.clone(), bytes_max: *bytes_max })
+            }
             OperationKind::Delete => WireKind::Delete(Nothing {}),
             OperationKind::Settle => WireKind::Settle(Nothing {}),
         };
@@ -73,7 +91,7 @@ impl TryFrom<WireOperation> for Operation {
         let kind = match wire.kind.ok_or(WireError::Missing { field: "kind of an operation" })? {
             WireKind::Put(body) => OperationKind::Put(keep(body)),
             WireKind::Create(body) => OperationKind::Create(keep(body)),
-            WireKind::Patch(patch) => OperationKind::Patch(keep(patch)),
+            WireKind::Patch(WirePatch { patch, bytes_max }) => OperationKind::Patch { patch: keep(patch), bytes_max },
             WireKind::Delete(Nothing {}) => OperationKind::Delete,
             WireKind::Settle(Nothing {}) => OperationKind::Settle,
         };
@@ -108,7 +126,7 @@ pub(super) struct WireCurrent {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct WireResult {
-    #[prost(oneof = "WireOutcome", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "WireOutcome", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     outcome: Option<WireOutcome>,
 }
 
@@ -128,6 +146,8 @@ enum WireOutcome {
     NotApplied(Nothing),
     #[prost(message, tag = "7")]
     Unknown(Nothing),
+    #[prost(message, tag = "8")]
+    TooLarge(WireSize),
 }
 
 impl From<&ForwardResult> for WireResult {
@@ -146,6 +166,9 @@ impl From<&ForwardResult> for WireResult {
                 WireOutcome::PreconditionFailed(WireCurrent { current })
             }
             ForwardResult::Rejected(Rejection::NotAcceptable(why)) => WireOutcome::NotAcceptable(why.clone()),
+            ForwardResult::Rejected(Rejection::TooLarge { bytes, bytes_max }) => {
+                WireOutcome::TooLarge(WireSize { bytes: *bytes, bytes_max: *bytes_max })
+            }
             ForwardResult::NotApplied => WireOutcome::NotApplied(Nothing {}),
             ForwardResult::Unknown => WireOutcome::Unknown(Nothing {}),
         };
@@ -171,6 +194,9 @@ impl TryFrom<WireResult> for ForwardResult {
                 Self::Rejected(Rejection::PreconditionFailed { current })
             }
             WireOutcome::NotAcceptable(why) => Self::Rejected(Rejection::NotAcceptable(why)),
+            WireOutcome::TooLarge(WireSize { bytes, bytes_max }) => {
+                Self::Rejected(Rejection::TooLarge { bytes, bytes_max })
+            }
             WireOutcome::NotApplied(Nothing {}) => Self::NotApplied,
             WireOutcome::Unknown(Nothing {}) => Self::Unknown,
         })

@@ -116,6 +116,8 @@ pub struct ReplicaView {
     pub message: Option<String>,
     /// Entries of this node's feed that each peer has not confirmed.
     pub backlog: BTreeMap<NodeId, u64>,
+    /// Since when local reads may be old, in monotonic milliseconds (see `Replica::fresh_ms`).
+    pub fresh_ms: Option<u64>,
     /// Documents with writes under way.
     pub writes_in_flight: u64,
     /// Whether writes are refused because the disk is full.

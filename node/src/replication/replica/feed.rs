@@ -3,6 +3,7 @@
 
 use super::Replica;
 use coequal_protocol::message::{ChosenBody, FeedEntry, Message};
+use coequal_protocol::quorum::sources_needed;
 use coequal_protocol::record::{FeedId, LogRecord};
 use coequal_protocol::{Ballot, Key};
 use coequal_types::{DatabaseStatus, NodeId};
@@ -33,6 +34,11 @@ pub(super) struct Pull {
     waits_for: Option<WaitingBatch>,
     /// The newest batch that reached the end of the source's feed and is applied.
     pub end: Option<(FeedId, u64)>,
+    /// When the pull was made whose answer is being applied, in monotonic milliseconds.
+    asked_ms: u64,
+    /// When the newest pull was made whose answer reached the end of the feed and is applied: what was in the feed
+    /// then is here.
+    fresh_ms: Option<u64>,
     /// Entries that the source still has for us, as it said last.
     pub remaining: Option<u64>,
 }
@@ -217,7 +223,7 @@ impl Replica {
         if self.disk_full || peer.pull.request.is_none_or(|(request, _)| request != batch.request) {
             return;
         }
-        peer.pull.request = None;
+        peer.pull.asked_ms = peer.pull.request.take().map_or(0, |(_, sent_ms)| sent_ms);
         let expected = if feed == batch.feed { sequence } else { 0 };
         if batch.after != expected {
             return self.pull_from(from);
@@ -319,9 +325,24 @@ impl Replica {
         }
         if let Some(peer) = self.peers.get_mut(&from).filter(|_| remaining == 0) {
             peer.pull.end = Some((feed, through));
+            peer.pull.fresh_ms = Some(peer.pull.asked_ms);
         }
         self.note_batch(from, feed, through, remaining);
         self.pull_from(from);
+    }
+
+    /// Since when local reads may be old: before it, enough voters were drained that any acknowledged write they knew
+    /// of is here. `None` before that was so for the first time.
+    pub(super) fn fresh_ms(&self) -> Option<u64> {
+        let voters = self.configuration.all_voters();
+        let needed = sources_needed(voters.len(), !voters.contains(&self.me));
+        let others = voters.iter().filter(|voter| **voter != self.me);
+        let mut drained: Vec<u64> = others.filter_map(|voter| self.peers.get(voter)?.pull.fresh_ms).collect();
+        drained.sort_unstable_by(|a, b| b.cmp(a));
+        match needed {
+            0 => Some(self.now.monotonic_ms),
+            needed => drained.get(needed - 1).copied(),
+        }
     }
 
     /// For each peer, the entries of this node's feed that it has not confirmed: its durable queue.

@@ -407,6 +407,7 @@ impl Replica {
                     .then(|| "the disk is full: writes through this node are refused until space is free".to_owned())
             }),
             backlog: self.backlog(),
+            fresh_ms: self.fresh_ms(),
             writes_in_flight: self.slots.len() as u64,
             disk_full: self.disk_full,
         }
