@@ -177,26 +177,7 @@ impl Cluster {
         cluster
     }
 
-    /// Three nodes with `orders`, the last one behind a proxy that can be cut.
-    pub async fn with_proxy() -> (Self, crate::proxy::Proxy) {
-        let directory = tempfile::tempdir().expect("directory");
-        let mut cluster = Self { nodes: Vec::new(), directory };
-        cluster.add(&[]);
-        cluster.add(&[]);
-        let join: Vec<String> = cluster.nodes.iter().map(|node| node.peers.clone()).collect();
-        let mut node = Node::new(cluster.directory.path(), 2, join, &[]);
-        let proxy = crate::proxy::Proxy::start(node.peers.clone()).await;
-        node.extra = vec!["--advertise".to_owned(), proxy.address.clone()];
-        node.start();
-        cluster.nodes.push(node);
-        cluster.until_members(3).await;
-        cluster.until_settled(3).await;
-        let answer = cluster.nodes[0].client().put("/v1/databases/orders", "{}").await;
-        assert!(answer.status.is_success(), "{answer:?}");
-        cluster.until_online("orders").await;
-        (cluster, proxy)
-    }
-
+    /// `count` nodes that are members of one cluster; no database yet.
     pub async fn start(count: usize, extra: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let mut cluster = Self { nodes: Vec::new(), directory };
@@ -222,6 +203,7 @@ impl Cluster {
         }
         let cluster = Self { nodes, directory };
         cluster.until_members(count).await;
+        cluster.until_settled(count).await;
         let answer = cluster.nodes[0].client().put("/v1/databases/orders", "{}").await;
         assert!(answer.status.is_success(), "{answer:?}");
         cluster.until_online("orders").await;

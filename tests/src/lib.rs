@@ -7,6 +7,5 @@ pub mod cities;
 pub mod client;
 pub mod cluster;
 pub mod local;
-pub mod proxy;
 pub mod source;
 pub mod writers;

@@ -226,6 +226,27 @@ async fn a_patch_cannot_grow_a_document_over_the_limit() {
     assert!(client.get(&path).await.body.len() < 4096 + 200);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_names_are_refused_a_mebibyte_is_the_default_limit_and_the_node_lives_on() {
+    let cluster = Cluster::with_orders(1).await;
+    let client = cluster.nodes[0].client();
+    let document = format!("{C}/documents/a");
+    let sized = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8));
+    let rows = vec![
+        row("PUT", &format!("{C}/documents/a%00b"), "{}", 400, "malformed-name"),
+        row("GET", "/v1/databases/Nope", "", 400, "malformed-name"),
+        row("PUT", "/v1/databases/_system/collections/nodes/documents/a", "{}", 400, "malformed-name"),
+        row("PUT", &document, "[]", 422, "document-not-acceptable"),
+        row("PUT", &document, "{", 400, "malformed-body"),
+        row("PUT", &document, "{\"a\":1,\"a\":2}", 422, "document-not-acceptable"),
+        row("PUT", &document, &sized((1 << 20) + 1), 413, "too-large"),
+        row("PUT", &document, &sized(1 << 20), 201, ""),
+        row("PUT", "/v1/databases/other", "{\"writeQuorum\":7}", 422, "not-acceptable"),
+        row("GET", "/livez", "", 200, ""),
+    ];
+    run(&client, rows).await;
+}
+
 fn status_of(line: &str) -> u64 {
     serde_json::from_str::<Value>(line).expect("NDJSON")["status"].as_u64().expect("status")
 }

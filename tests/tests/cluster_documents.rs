@@ -1,4 +1,4 @@
-//! Documents over HTTP on three nodes: every request, odd inputs, sessions, retries, one hot document.
+//! Documents over HTTP on three nodes: the life of one, a hot one, pages, readiness.
 
 use coequal_tests::cluster::{Cluster, until};
 use reqwest::Method;
@@ -69,21 +69,6 @@ async fn the_life_of_a_document_through_three_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_with_the_same_idempotency_key_is_the_same_write_through_any_node() {
-    let cluster = Cluster::with_orders(3).await;
-    let path = format!("{DOCUMENTS}/counter");
-    let headers = [JSON, ("idempotency-key", "order-4711")];
-    let first = cluster.nodes[0].client().send(Method::PUT, &path, &headers, "{\"n\":1}").await;
-    cluster.nodes[1].client().put(&path, "{\"n\":2}").await;
-    let retried = cluster.nodes[2].client().send(Method::PUT, &path, &headers, "{\"n\":1}").await;
-    assert_eq!((first.status, first.etag), (retried.status, retried.etag));
-    let other = cluster.nodes[2].client().send(Method::PUT, &path, &headers, "{\"n\":9}").await;
-    assert_eq!(other.status, 422, "{other:?}");
-    let read = cluster.nodes[0].client().get(&format!("{path}?consistency=linearizable")).await;
-    assert_eq!((read.json()["n"].as_u64(), read.json()["_version"].as_u64()), (Some(2), Some(2)));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_hot_document_under_conditional_writes_from_all_nodes_counts_every_success_once() {
     let cluster = Cluster::with_orders(3).await;
     let path = format!("{DOCUMENTS}/hot");
@@ -113,53 +98,6 @@ async fn one_hot_document_under_conditional_writes_from_all_nodes_counts_every_s
     }
     let read = cluster.nodes[1].client().get(&format!("{path}?consistency=linearizable")).await;
     assert_eq!(read.json()["n"].as_u64(), Some(total), "{read:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn odd_requests_get_a_problem_that_says_what_to_do() {
-    let cluster = Cluster::with_orders(1).await;
-    let client = cluster.nodes[0].client();
-    let long = "k".repeat(513);
-    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));
-    let big = format!("{{\"a\":\"{}\"}}", "x".repeat(2 << 20));
-    for (method, path, headers, body, status) in [
-        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "{\"a\":1,\"a\":2}".to_owned(), 422),
-        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "{".to_owned(), 400),
-        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "[]".to_owned(), 422),
-        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "{\"_id\":1}".to_owned(), 422),
-        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], "{\"_key\":\"b\"}".to_owned(), 422),
-        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], deep, 422),
-        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON], big, 413),
-        (Method::PUT, format!("{DOCUMENTS}/a"), vec![("content-type", "text/xml")], "{}".to_owned(), 415),
-        (Method::PUT, format!("{DOCUMENTS}/a"), vec![JSON, ("if-match", "nonsense")], "{}".to_owned(), 400),
-        (Method::PUT, format!("{DOCUMENTS}/{long}"), vec![JSON], "{}".to_owned(), 400),
-        (Method::PUT, format!("{DOCUMENTS}/a%00b"), vec![JSON], "{}".to_owned(), 400),
-        (Method::GET, format!("{DOCUMENTS}/absent"), vec![], String::new(), 404),
-        (Method::GET, format!("{DOCUMENTS}/a?consistency=eventual"), vec![], String::new(), 400),
-        (Method::GET, "/v1/databases/Nope".to_owned(), vec![], String::new(), 400),
-        (Method::GET, "/v1/databases/nope".to_owned(), vec![], String::new(), 404),
-        (
-            Method::PUT,
-            "/v1/databases/_system/collections/nodes/documents/a".to_owned(),
-            vec![JSON],
-            "{}".to_owned(),
-            400,
-        ),
-        (Method::GET, "/v2/anything".to_owned(), vec![], String::new(), 404),
-        (Method::DELETE, "/livez".to_owned(), vec![], String::new(), 405),
-        (Method::PUT, "/v1/databases/other".to_owned(), vec![JSON], "{\"writeQuorum\":7}".to_owned(), 422),
-    ] {
-        let answer = client.send(method.clone(), &path, &headers, body).await;
-        let shown = &path[..path.len().min(80)];
-        assert_eq!(answer.status.as_u16(), status, "{method} {shown}: {}", answer.body);
-        let problem = answer.json();
-        assert!(
-            problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:coequal:error:")),
-            "{shown}: {problem}"
-        );
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{shown}: {problem}");
-    }
-    assert_eq!(client.get("/livez").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

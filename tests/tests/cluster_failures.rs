@@ -219,30 +219,6 @@ async fn without_a_majority_a_write_is_refused_as_not_applied_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_behind_a_blocked_port_stops_serving_and_aligns_when_the_port_opens() {
-    let (cluster, proxy) = Cluster::with_proxy().await;
-    let writer = Writer::start(cluster.nodes[0].client(), "notes", "a", 500);
-    until("under way", async || (writer.writes() > 20).then_some(())).await;
-    proxy.cut();
-    let cut_at = writer.writes();
-    let client = cluster.nodes[2].client();
-    until("the cut node notices by itself", async || {
-        let ready = client.try_send(Method::GET, "/readyz", &[], "").await.ok()?;
-        (ready.status == 503).then_some(())
-    })
-    .await;
-    until("the writer goes on", async || (writer.writes() > cut_at + 100).then_some(())).await;
-    proxy.heal();
-    watch_return(&cluster.nodes[2]).await;
-    let seen = writer.stop().await;
-    assert!(seen.errors.is_empty() && seen.unknown.is_empty(), "{:?}", seen.errors);
-    println!("gap while a port was blocked: {:?}", seen.longest_gap);
-    assert!(seen.longest_gap <= gap_max(), "{:?}", seen.longest_gap);
-    let notes = cluster.until_equal("notes").await;
-    check_acknowledged(&notes, &seen);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_all_come_back_at_other_ports_find_each_other() {
     let mut cluster = Cluster::with_orders(3).await;
     let path = "/v1/databases/orders/collections/things/documents/a";

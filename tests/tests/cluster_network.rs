@@ -131,6 +131,21 @@ async fn a_node_that_hears_and_is_not_heard_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_heard_and_does_not_hear_notices_by_itself_and_aligns_when_it_hears_again() {
+    let (cluster, blockade) = Cluster::behind_blockade(3).await;
+    let writer = Writer::start(cluster.nodes[0].client(), "notes", "a", 100);
+    under_way(&writer, 20).await;
+    for other in [0, 1] {
+        blockade.cut_one_way(other, 2, Cut::Silent);
+    }
+    check_minority(&cluster, 2).await;
+    under_way(&writer, 100).await;
+    let seen = writer.stop().await;
+    check_undisturbed(&seen);
+    healed(&cluster, &blockade, &[seen]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_apart_nothing_is_written_and_together_again_everything_goes_on() {
     let (cluster, blockade) = Cluster::behind_blockade(3).await;
     let path = "/v1/databases/orders/collections/notes/documents/a";

@@ -54,6 +54,9 @@ async fn a_retry_finds_its_write_after_its_coordinator_died() {
     let again = cluster.nodes[2].client().send(Method::PUT, &format!("{C}/a"), &headers, "{\"n\":1}").await;
     assert_eq!(again.status, 201, "{again:?}");
     assert_eq!(again.json()["_version"].as_u64(), Some(1), "the first result, not a new write: {again:?}");
+    assert_eq!(again.etag, first.etag, "{again:?}");
+    let other = client.send(Method::PUT, &format!("{C}/a"), &headers, "{\"n\":9}").await;
+    assert_eq!(other.status, 422, "another body under the same name is no retry: {other:?}");
     let read = client.get(&format!("{C}/a?consistency=linearizable")).await;
     assert_eq!(read.json()["n"].as_u64(), Some(7), "{read:?}");
 }
