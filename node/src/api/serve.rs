@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// What an HTTP/2 client says first (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -54,6 +55,7 @@ pub async fn serve<F: Future + Send>(
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(settings.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
     let graceful = GracefulShutdown::new();
+    let stopping = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -63,11 +65,13 @@ pub async fn serve<F: Future + Send>(
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             (stream, place) = accept(&listener, &places) => {
                 let settings = settings.clone();
-                connections.spawn(connection(stream, place, router.clone(), settings, graceful.watcher()));
+                let stopping = stopping.clone();
+                connections.spawn(connection(stream, place, router.clone(), settings, (graceful.watcher(), stopping)));
             }
         }
     }
     drop(listener);
+    stopping.cancel();
     let drained = tokio::time::timeout(settings.drain_timeout, graceful.shutdown()).await;
     if drained.is_err() {
         tracing::warn!(connections = connections.len(), "requests did not end in time and are cut off");
@@ -95,26 +99,28 @@ async fn connection(
     place: Option<OwnedSemaphorePermit>,
     router: Router,
     settings: ConnectionSettings,
-    watcher: Watcher,
+    (watcher, stopping): (Watcher, CancellationToken),
 ) {
     let _place = place;
     let _ = stream.set_nodelay(true);
+    let patience = settings.header_read_timeout;
+    // Whoever has not said anything yet holds up no stop: clients open connections in store.
     let Some(tls) = &settings.tls else {
-        let speaks = tokio::time::timeout(settings.header_read_timeout, speaks_http2(&stream)).await;
-        let Ok(Ok(http2)) = speaks else { return };
+        let speaks = stopping.run_until_cancelled(tokio::time::timeout(patience, speaks_http2(&stream))).await;
+        let Some(Ok(Ok(http2))) = speaks else { return };
         return answer(stream, http2, router, &settings, watcher).await;
     };
-    match tokio::time::timeout(settings.header_read_timeout, tls.accept_client(stream)).await {
-        Ok(Ok((stream, is_ours))) => {
+    match stopping.run_until_cancelled(tokio::time::timeout(patience, tls.accept_client(stream))).await {
+        Some(Ok(Ok((stream, is_ours)))) => {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let router = if is_ours { router.layer(Extension(OfThisCluster)) } else { router };
             answer(stream, http2, router, &settings, watcher).await;
         }
-        Ok(Err(error)) => {
+        Some(Ok(Err(error))) => {
             let reason = tls::words(&error).unwrap_or_else(|| error.to_string());
             tracing::debug!(reason, "a client's TLS handshake failed");
         }
-        Err(_) => {}
+        Some(Err(_)) | None => {}
     }
 }
 

@@ -134,6 +134,20 @@ async fn a_client_that_sends_a_body_that_is_too_large_still_reads_the_refusal() 
     }
 }
 
+/// Clients open connections in store; one of them once held up the end of a process until it was killed.
+#[tokio::test]
+async fn a_connection_on_which_nothing_was_said_holds_up_no_stop() {
+    let (address, stop, server) = start(ConnectionSettings::default()).await;
+    let _silent = TcpStream::connect(address).await.unwrap();
+    // Answered, so the one before it has been accepted too.
+    let answer = exchange(address, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("here"), "{answer}");
+    let begun = Instant::now();
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
+    assert!(begun.elapsed() < ConnectionSettings::default().drain_timeout / 2, "{:?}", begun.elapsed());
+}
+
 /// A node of the cluster speaks HTTP over TLS to this one, and needs no token; in the clear nobody is answered.
 #[tokio::test]
 async fn over_tls_a_certificate_of_the_cluster_is_known() {
