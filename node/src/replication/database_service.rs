@@ -198,7 +198,7 @@ impl DatabaseService {
             let (sender, receiver) = oneshot::channel();
             let reply = Box::new(move |result| drop(sender.send(result)));
             let event = Event::Write(ClientWrite { key, operation, generated: false, deadline_ms, reply });
-            answers.push(handle.events.try_send(event).map(|()| receiver).map_err(|_| overloaded()));
+            answers.push(handle.lines.try_send(event).map(|()| receiver).map_err(|_| overloaded()));
         }
         let mut results = Vec::with_capacity(answers.len());
         for answer in answers {
