@@ -30,7 +30,11 @@ async fn read_until(response: &mut reqwest::Response, word: &str) -> String {
 }
 
 async fn open(client: &Client, path: &str, accept: &str) -> reqwest::Response {
-    let request = reqwest::Client::new().get(format!("{}{path}", client.url)).header("accept", accept);
+    let request = coequal_tests::client::builder()
+        .build()
+        .expect("client")
+        .get(format!("{}{path}", client.url))
+        .header("accept", accept);
     let response = request.send().await.expect("answers");
     assert_eq!(response.status(), 200);
     response

@@ -24,7 +24,7 @@ const ALLOWED: &[&str] = &[
 
 /// Crates that are there in several versions, each with the reason. A line that is not needed any more fails too.
 const TWICE: &[(&str, &str)] = &[
-    ("bit-vec", "certificates for tests (rcgen) and proptest are between versions"),
+    ("bit-vec", "certificates (rcgen) and proptest are between versions"),
     ("synstructure", "derive macros are between syn 2 and 3"),
     ("base64", "utoipa's and reqwest's trees have not met on one version"),
     ("hashbrown", "indexmap and kube's runtime are between versions"),

@@ -15,6 +15,8 @@ pub enum ConditionType {
     Stalled,
     /// Every node holds every database that it should.
     Replicated,
+    /// The nodes' certificates can be used.
+    CertificatesValid,
 }
 
 /// Reasons, written in status, in events and in the local table.
@@ -62,6 +64,18 @@ pub enum ConditionReason {
     MachineLost,
     /// The API server refuses an object; a person has to look at the message.
     RequestRefused,
+    /// The operator made the certificates and renews them in time.
+    CertificatesIssued,
+    /// A person looks after the certificates, and they can be used.
+    CertificatesProvided,
+    /// A new authority takes over from an old one; both are trusted.
+    RotatingAuthority,
+    /// There is no certificate yet.
+    CertificatesMissing,
+    /// The certificate that a person looks after cannot be used.
+    CertificatesInvalid,
+    /// The tokens in their Secret cannot be used.
+    TokensInvalid,
 }
 
 impl ConditionType {
@@ -73,6 +87,7 @@ impl ConditionType {
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::Replicated => "Replicated",
+            Self::CertificatesValid => "CertificatesValid",
         }
     }
 }
@@ -102,6 +117,12 @@ impl ConditionReason {
             Self::VolumeCannotGrow => "VolumeCannotGrow",
             Self::MachineLost => "MachineLost",
             Self::RequestRefused => "RequestRefused",
+            Self::CertificatesIssued => "CertificatesIssued",
+            Self::CertificatesProvided => "CertificatesProvided",
+            Self::RotatingAuthority => "RotatingAuthority",
+            Self::CertificatesMissing => "CertificatesMissing",
+            Self::CertificatesInvalid => "CertificatesInvalid",
+            Self::TokensInvalid => "TokensInvalid",
         }
     }
 }

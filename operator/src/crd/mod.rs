@@ -8,7 +8,7 @@ mod status;
 pub use condition::{ConditionReason, ConditionType};
 pub use spec::{
     DatabaseSpec, ReplicatedDatabase, ReplicatedDatabaseSpec, ResourceAmounts, ResourcesSpec, RetentionPolicy,
-    StorageSpec, VolumeRetention,
+    StorageSpec, TlsSpec, VolumeRetention,
 };
 pub use status::{DatabaseOnNodeStatus, DatabaseSummary, NodeSummary, ReplicatedDatabaseStatus};
 
@@ -41,6 +41,8 @@ pub mod bounds {
     pub const QUANTITY_BYTES_MAX: usize = 24;
     /// Longest name of an image.
     pub const IMAGE_BYTES_MAX: usize = 512;
+    /// Longest name of a Secret.
+    pub const SECRET_NAME_BYTES_MAX: usize = 253;
     /// Longest name of a storage class.
     pub const STORAGE_CLASS_BYTES_MAX: usize = 253;
 }

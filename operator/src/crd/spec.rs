@@ -38,7 +38,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.replicas == 0 || !has(self.databases) || self.databases.all(d, !has(d.writeQuorum) || type(d.writeQuorum) != int || (d.writeQuorum > self.replicas / 2 && d.writeQuorum <= self.replicas))")
-        .message("a writeQuorum given as a number is at least a majority of replicas and at most replicas")
+        .message("a writeQuorum given as a number is at least a majority of replicas and at most replicas"),
+    validation = Rule::new("(has(self.tls) && has(self.tls.certificateSecretName) ? self.tls.certificateSecretName : '') == (has(oldSelf.tls) && has(oldSelf.tls.certificateSecretName) ? oldSelf.tls.certificateSecretName : '')")
+        .message("tls.certificateSecretName cannot be changed later: nodes with old and with new certificates would not trust each other. Change what is in the Secret instead")
 )]
 pub struct ReplicatedDatabaseSpec {
     /// Replica nodes. Odd numbers are best: an even number tolerates no more failures than the odd one below. 0 stops all nodes and keeps their data.
@@ -60,6 +62,10 @@ pub struct ReplicatedDatabaseSpec {
     /// What becomes of the volumes when they are no longer used.
     #[serde(default)]
     pub persistent_volume_claim_retention_policy: RetentionPolicy,
+    /// Certificates of the nodes; without it, the operator makes and renews them. Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TlsSpec")]
+    pub tls: Option<TlsSpec>,
     /// Container image of the nodes. Changing it restarts them one at a time. Without it, the nodes keep the image that the operator gave them first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 512), regex(pattern = "^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$"))]
@@ -68,6 +74,16 @@ pub struct ReplicatedDatabaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ResourcesSpec")]
     pub resources: Option<ResourcesSpec>,
+}
+
+/// Certificates of the nodes. Nodes speak TLS with each other, with clients and with the operator in any case.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsSpec {
+    /// Secret with tls.crt, tls.key and ca.crt, as cert-manager makes them: one certificate for all nodes, for servers and clients, for the DNS name NAME-nodes.NAMESPACE.svc and whatever names clients use. Whoever looks after it renews it; nodes take up what changed within about a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub certificate_secret_name: Option<String>,
 }
 
 /// Processor and memory of each node: requests 100m and 256Mi, and at most 1Gi of memory, where nothing else is said.

@@ -43,7 +43,7 @@ pub struct ReplicatedDatabaseStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub databases: Vec<DatabaseSummary>,
-    /// Ready, Available, Reconciling, Stalled, Replicated.
+    /// Ready, Available, Reconciling, Stalled, Replicated, CertificatesValid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -7,6 +7,7 @@ use super::names::{REMOVED, REVISION, claim_name};
 use super::plan::{Carried, Replacement, replacement};
 use super::pods::{Machine, api_url};
 use super::reconcile::Turn;
+use super::security::Secured;
 use super::status::Obstacle;
 use super::subset::is_less;
 use crate::controller::decisions::Step;
@@ -31,6 +32,20 @@ pub struct Acted {
 }
 
 impl Acted {
+    /// What was done about certificates and tokens is a part of the turn.
+    pub fn of(secured: &Secured) -> Self {
+        let mut acted = Self {
+            obstacles: secured.obstacles.clone(),
+            changed: !secured.done.is_empty(),
+            done: secured.done.clone(),
+            ..Self::default()
+        };
+        if !secured.may_start && secured.obstacles.is_empty() {
+            acted.waits_for(R::NodesStarting, "certificates and tokens");
+        }
+        acted
+    }
+
     /// Something is under way; the first that is said stands.
     pub fn waits_for(&mut self, reason: R, what: &str) {
         if self.activity.is_none() {
@@ -126,10 +141,8 @@ pub async fn ask_nodes(turn: &Turn<'_>, step: &Step, acted: &mut Acted) {
     let Some(via) = asked(step) else { return };
     let pod = turn.seen.pods.values().find(|pod| pod.pod.name_any() == via.as_str());
     let Some(url) = pod.and_then(|pod| api_url(&pod.pod)) else { return };
-    if !turn.context.leadership.holds() {
-        return;
-    }
-    match ask(&NodeClient::new(turn.context.http.clone(), url), step).await {
+    let Some(client) = turn.client.filter(|_| turn.context.leadership.holds()) else { return };
+    match ask(&NodeClient::new(client.clone(), url), step).await {
         Ok(()) => {
             acted.did(event_reason(step), done_words(step));
             acted.activity.get_or_insert((reason, done_words(step)));

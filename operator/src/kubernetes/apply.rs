@@ -119,10 +119,19 @@ async fn put_back(
         return result.map(drop);
     }
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let body = Patch::Merge(json!({ "spec": child.object["spec"] }));
+    let body = Patch::Merge(rest(child));
     calls::change(&context.leadership, "put back", &words(child), api.patch(&child.name, &params, &body)).await?;
     context.health.metrics.wrote();
     Ok(())
+}
+
+/// What a child holds besides its head.
+fn rest(child: &Child) -> Value {
+    let mut object = child.object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|field, _| !matches!(field.as_str(), "apiVersion" | "kind" | "metadata"));
+    }
+    object
 }
 
 fn foreign(child: &Child) -> Obstacle {
@@ -139,15 +148,18 @@ fn words(child: &Child) -> String {
 }
 
 /// Whose an object is.
-#[derive(Debug, PartialEq, Eq)]
-enum Belongs {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Belongs {
+    /// Of this resource.
     Ours,
     /// Of a resource of this name that is deleted; the garbage collector takes it.
     Predecessor,
+    /// Of nobody that this operator knows.
     Stranger,
 }
 
-fn belongs(live: &Value, name: &str, uid: &str) -> Belongs {
+/// Whose an object is, by its owner references.
+pub fn belongs(live: &Value, name: &str, uid: &str) -> Belongs {
     let metadata: ObjectMeta = serde_json::from_value(live["metadata"].clone()).unwrap_or_default();
     if is_owned(&metadata, uid) {
         return Belongs::Ours;
@@ -165,6 +177,7 @@ fn belongs(live: &Value, name: &str, uid: &str) -> Belongs {
 fn known(context: &Context, child: &Child, namespace: &str) -> Option<Value> {
     let stores = &context.stores;
     match child.kind {
+        ChildKind::TrustedAuthorities => stored(&stores.config_maps, child, namespace),
         ChildKind::ServiceAccount => stored(&stores.service_accounts, child, namespace),
         ChildKind::HeadlessService | ChildKind::ClientService => stored(&stores.services, child, namespace),
         ChildKind::PodDisruptionBudget => stored(&stores.disruption_budgets, child, namespace),

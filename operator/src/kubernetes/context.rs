@@ -2,12 +2,14 @@
 
 use super::health::Health;
 use super::leader::Leadership;
+use super::security::Secured;
 use super::stores::Stores;
 use coequal_types::NodeName;
 use kube::Client;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Everything that reconciles share.
 pub struct Context {
@@ -15,8 +17,6 @@ pub struct Context {
     pub client: Client,
     /// What it holds of our children.
     pub stores: Stores,
-    /// For the nodes' own API.
-    pub http: reqwest::Client,
     /// Which operator this is, in Events.
     pub identity: String,
     /// Whether this process may change anything.
@@ -40,6 +40,10 @@ pub struct Memory {
     pub told: BTreeMap<String, String>,
     /// Nodes that were ONLINE last; `None` before the first look.
     pub online: Option<BTreeSet<NodeName>>,
+    /// Certificates and tokens as they were found last, when that was, and what was wanted then.
+    pub secured: Option<(Instant, String, Secured)>,
+    /// The client for the nodes, and a fingerprint of what it was made from.
+    pub client: Option<(u64, reqwest::Client)>,
     /// Looks in a row that changed nothing.
     pub looks_without_change: u32,
 }

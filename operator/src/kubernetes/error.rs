@@ -28,6 +28,9 @@ pub enum ReconcileError {
     /// Another operator took over; nothing may be changed any more.
     #[error("another operator leads now; nothing was changed")]
     NotLeading,
+    /// A certificate, a key or a token could not be made or used.
+    #[error("{0}")]
+    Certificates(String),
     /// The resource cannot be read as text for validation.
     #[error("the resource cannot be written as JSON: {0}")]
     Unreadable(String),

@@ -1,11 +1,11 @@
 //! The controller on Kubernetes: the same validation and decisions as in local mode, with pods instead of processes.
 //!
 //! ```text
-//! run ─► reconcile: observe ─► (controller: validate, decide) ─► plan, build ─► apply, act ─► status, events
+//! run ─► reconcile: security ─► observe ─► (controller: validate, decide) ─► plan, build ─► apply, act ─► status, events
 //! ```
 //!
-//! `observe` is the only one that reads, `apply` and `act` the only ones that change; `plan`, `build`, `pods`, `subset`
-//! and `status` are pure. Every change asks `leader` first.
+//! Secrets are `security`'s. Of all else, `observe` is the only one that reads, `apply` and `act` the only ones that
+//! change; `plan`, `build`, `pods`, `subset` and `status` are pure. Every change asks `leader` first.
 
 mod act;
 mod apply;
@@ -23,6 +23,7 @@ mod plan;
 mod pods;
 mod reconcile;
 mod run;
+mod security;
 mod status;
 mod stores;
 mod subset;

@@ -23,6 +23,10 @@ pub const REVISION: &str = "coequal.dev/revision";
 pub const WANTED: &str = "coequal.dev/wanted";
 /// Annotation of the resource: any new text restarts the nodes one at a time.
 pub const RESTART: &str = "coequal.dev/restart";
+/// Annotation of the resource: any new text gives the nodes a new certificate.
+pub const RENEW_CERTIFICATES: &str = "coequal.dev/renew-certificates";
+/// Annotation of the resource: any new text makes a new authority, and then new certificates.
+pub const RENEW_AUTHORITY: &str = "coequal.dev/renew-authority";
 /// Annotation of a claim: its node was taken out of the cluster, and its data is that of a stranger.
 pub const REMOVED: &str = "coequal.dev/removed-node";
 

@@ -45,6 +45,7 @@ pub async fn observe(
     resource: &ReplicatedDatabase,
     wish: &ValidatedDatabaseCluster,
     namespace: &str,
+    client: Option<&reqwest::Client>,
 ) -> Result<Seen, ReconcileError> {
     let (cluster, uid) = (&wish.name, resource.uid().unwrap_or_default());
     let stores = &context.stores;
@@ -61,7 +62,7 @@ pub async fn observe(
         let machine = machine(context, &pod).await?;
         found.insert(ordinal, (pod, machine));
     }
-    let looks = look_at_all(context, &found).await;
+    let looks = look_at_all(client, &found).await;
     let mut seen = Seen {
         observed: Observed { beginning: beginning(resource), nodes: Vec::new() },
         stateful_set,
@@ -88,7 +89,7 @@ fn beginning(resource: &ReplicatedDatabase) -> Beginning {
 }
 
 /// The machine under a pod; asked for only when something is wrong with the pod.
-async fn machine(context: &Context, pod: &Pod) -> Result<Machine, ReconcileError> {
+pub async fn machine(context: &Context, pod: &Pod) -> Result<Machine, ReconcileError> {
     let Some(name) = pods::machine_name(pod) else { return Ok(Machine::Fine) };
     if pods::is_ready(pod) && pod.metadata.deletion_timestamp.is_none() {
         return Ok(Machine::Fine);
@@ -117,9 +118,12 @@ fn machine_state(node: &Node) -> Machine {
 }
 
 /// Asks every pod that has an address, all at the same time.
-async fn look_at_all(context: &Context, found: &BTreeMap<u32, (Arc<Pod>, Machine)>) -> BTreeMap<u32, Look> {
+async fn look_at_all(
+    client: Option<&reqwest::Client>,
+    found: &BTreeMap<u32, (Arc<Pod>, Machine)>,
+) -> BTreeMap<u32, Look> {
     let looks = found.iter().filter(|(_, (_, machine))| *machine == Machine::Fine).filter_map(|(ordinal, (pod, _))| {
-        let client = NodeClient::new(context.http.clone(), pods::api_url(pod)?);
+        let client = NodeClient::new(client?.clone(), pods::api_url(pod)?);
         Some(async move { (*ordinal, look(&client).await) })
     });
     futures::future::join_all(looks).await.into_iter().collect()

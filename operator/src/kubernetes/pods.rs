@@ -132,11 +132,17 @@ pub fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+/// Whether its containers were started and nobody has told it to stop.
+pub fn runs(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+}
+
 /// Where its HTTP API is, once it has an address.
 pub fn api_url(pod: &Pod) -> Option<String> {
     let ip = pod.status.as_ref()?.pod_ip.as_deref().filter(|ip| !ip.is_empty())?;
     let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-    Some(format!("http://{host}:{}", super::names::API_PORT))
+    Some(format!("https://{host}:{}", super::names::API_PORT))
 }
 
 #[cfg(test)]
@@ -189,8 +195,8 @@ mod tests {
 
     #[test]
     fn addresses_of_both_families_make_urls() {
-        assert_eq!(api_url(&pod(json!({ "podIP": "10.0.0.1" }))).unwrap(), "http://10.0.0.1:7600");
-        assert_eq!(api_url(&pod(json!({ "podIP": "fd00::1" }))).unwrap(), "http://[fd00::1]:7600");
+        assert_eq!(api_url(&pod(json!({ "podIP": "10.0.0.1" }))).unwrap(), "https://10.0.0.1:7600");
+        assert_eq!(api_url(&pod(json!({ "podIP": "fd00::1" }))).unwrap(), "https://[fd00::1]:7600");
         assert_eq!(api_url(&pod(json!({}))), None);
     }
 }

@@ -8,6 +8,7 @@ use super::error::ReconcileError;
 use super::events::EventType;
 use super::names::{self, RESTART};
 use super::observe::{Seen, observe};
+use super::security::{self, Secured};
 use super::status::{self, Facts, Obstacle, PodWords};
 use super::{calls, events, plan};
 use crate::controller::decisions::{Step, next_step, undeclared};
@@ -113,6 +114,8 @@ pub struct Turn<'a> {
     pub wish: &'a ValidatedDatabaseCluster,
     /// What was seen.
     pub seen: &'a Seen,
+    /// The client for the nodes, while there is a certificate for it.
+    pub client: Option<&'a reqwest::Client>,
     /// What of the manifest restarts nodes, as a fingerprint.
     pub revision: &'a str,
 }
@@ -125,7 +128,8 @@ async fn turn(
     old: &ReplicatedDatabaseStatus,
     now: &Time,
 ) -> Result<Action, ReconcileError> {
-    let seen = observe(context, resource, wish, namespace).await?;
+    let secured = security::ensure(context, resource, namespace, wish, now.0).await?;
+    let seen = observe(context, resource, wish, namespace, secured.client.as_ref()).await?;
     let step = next_step(wish, &seen.observed);
     if let (Step::Initialize(name), None) = (&step, &old.initializing_node) {
         // Written before it is told to: of two operators only one can write this version of the resource.
@@ -134,8 +138,9 @@ async fn turn(
         return Ok(Action::requeue(AT_ONCE));
     }
     let revision = names::revision(wish, resource.annotations().get(RESTART).map(String::as_str));
-    let turn = Turn { context, resource, namespace, wish, seen: &seen, revision: &revision };
-    let (acted, refusal) = match carry_out(&turn, &step).await {
+    let client = secured.client.as_ref();
+    let turn = Turn { context, resource, namespace, wish, seen: &seen, client, revision: &revision };
+    let (acted, refusal) = match carry_out(&turn, &step, &secured).await {
         Ok(acted) => (acted, None),
         Err(error) => match error.refusal() {
             // The same request will be refused again: a person has to know, and what is seen is still told.
@@ -154,9 +159,13 @@ async fn turn(
         pods: &pods,
         activity: acted.activity.clone(),
         obstacles: &acted.obstacles,
+        certificates: &secured.condition,
     };
     let status = status::status(old, &facts, now);
     tell(&turn, &acted, &status).await;
+    for (reason, note) in &secured.warnings {
+        events::tell(context, resource, EventType::Warning, reason, note).await;
+    }
     let is_settled = status.conditions.iter().any(|c| c.type_ == "Reconciling" && c.status == "False");
     let changed = write_status(context, resource, namespace, status).await? || acted.changed;
     let looks = context.remember(&resource.uid().unwrap_or_default(), |memory| {
@@ -172,8 +181,8 @@ async fn turn(
 }
 
 /// All changes of one turn, in their order.
-async fn carry_out(turn: &Turn<'_>, step: &Step) -> Result<Acted, ReconcileError> {
-    let mut acted = Acted::default();
+async fn carry_out(turn: &Turn<'_>, step: &Step, secured: &Secured) -> Result<Acted, ReconcileError> {
+    let mut acted = Acted::of(secured);
     act::troubles(turn, &mut acted);
     // Before anything that waits for health: a full disk is when it is needed.
     act::grow_volumes(turn, &mut acted).await?;
@@ -181,8 +190,17 @@ async fn carry_out(turn: &Turn<'_>, step: &Step) -> Result<Acted, ReconcileError
     act::mark_claims(turn, step, pods).await?;
     let owner = turn.resource.controller_owner_ref(&()).ok_or(ReconcileError::Incomplete("uid"))?;
     let image = turn.wish.image.as_deref().or(turn.seen.image_now()).unwrap_or(&turn.context.node_image);
-    let children =
-        build::build(&Plan { wish: turn.wish, namespace: turn.namespace, owner, pods, image, revision: turn.revision });
+    let children = build::build(&Plan {
+        wish: turn.wish,
+        namespace: turn.namespace,
+        owner,
+        pods,
+        image,
+        revision: turn.revision,
+        trusted: secured.trusted.as_deref(),
+        // Without certificates or tokens nodes would only fail; those that run are left alone.
+        with_nodes: secured.may_start || turn.seen.stateful_set.is_some(),
+    });
     let Applied { obstacles, waits, changed } =
         apply::apply(turn.context, turn.resource, turn.namespace, &children).await?;
     acted.obstacles.extend(obstacles);
@@ -191,7 +209,9 @@ async fn carry_out(turn: &Turn<'_>, step: &Step) -> Result<Acted, ReconcileError
         acted.waits_for(ConditionReason::NodesStarting, &wait);
     }
     act::ask_nodes(turn, step, &mut acted).await;
-    act::replace_pods(turn, step, &mut acted).await?;
+    if secured.may_start {
+        act::replace_pods(turn, step, &mut acted).await?;
+    }
     act::free_lost_pods(turn, &mut acted).await?;
     Ok(acted)
 }

@@ -148,7 +148,6 @@ async fn control(
         identity,
         client,
         stores,
-        http: crate::nodes::http_client().context("the client for nodes cannot be made")?,
         leadership: health.leadership.clone(),
         health,
         node_image: args.node_image,

@@ -4,7 +4,7 @@ use super::names::{COMPONENT, FIELD_MANAGER, INSTANCE, MANAGED_BY, NODE};
 use crate::crd::ReplicatedDatabase;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::controller::Controller;
@@ -26,6 +26,8 @@ pub struct Stores {
     pub stateful_sets: Store<StatefulSet>,
     /// Services.
     pub services: Store<Service>,
+    /// Config maps.
+    pub config_maps: Store<ConfigMap>,
     /// Service accounts.
     pub service_accounts: Store<ServiceAccount>,
     /// Disruption budgets.
@@ -93,6 +95,7 @@ pub fn watch(
     let stores = Stores {
         stateful_sets: watch!(StatefulSet),
         services: watch!(Service),
+        config_maps: watch!(ConfigMap),
         service_accounts: watch!(ServiceAccount),
         disruption_budgets: watch!(PodDisruptionBudget),
         network_policies: watch!(NetworkPolicy),
@@ -107,6 +110,7 @@ impl Stores {
     pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.stateful_sets.wait_until_ready().await?;
         self.services.wait_until_ready().await?;
+        self.config_maps.wait_until_ready().await?;
         self.service_accounts.wait_until_ready().await?;
         self.disruption_budgets.wait_until_ready().await?;
         self.network_policies.wait_until_ready().await?;

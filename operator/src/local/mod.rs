@@ -68,7 +68,7 @@ fn run(args: &LocalArgs) -> Result<(), LocalError> {
         let signals = signals()?;
         wait_for_left_behind(args.port, &data).await;
         let http_client =
-            crate::nodes::http_client().map_err(|error| LocalError::setup("make an HTTP client", error))?;
+            crate::nodes::http_client(None).map_err(|error| LocalError::setup("make an HTTP client", error))?;
         Supervisor::new(wish, data, program, args.port, http_client)?.run(manifest, signals).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

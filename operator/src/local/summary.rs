@@ -88,6 +88,9 @@ pub fn changes(old: &ValidatedDatabaseCluster, new: &ValidatedDatabaseCluster) -
     if old.storage != new.storage || old.retention != new.retention {
         found.push("storage (without effect on one machine)".to_owned());
     }
+    if old.certificate_secret != new.certificate_secret {
+        found.push("tls (without effect on one machine)".to_owned());
+    }
     if old.image != new.image || old.resources != new.resources {
         found.push("image or resources (without effect on one machine)".to_owned());
     }

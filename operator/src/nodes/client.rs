@@ -5,7 +5,10 @@ use coequal_types::rest::{
 };
 use coequal_types::{DatabaseName, DatabaseSettings, NodeId};
 use reqwest::{Client, Method, RequestBuilder, Response};
+use rustls::crypto::ring::default_provider;
+use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Deadline of a look.
@@ -51,9 +54,20 @@ pub struct NodeClient {
     base: String,
 }
 
-/// The client for all nodes: never through a proxy, they are on this machine or in this cluster.
-pub fn http_client() -> Result<Client, reqwest::Error> {
-    Client::builder()
+/// The client for nodes: never through a proxy, they are on this machine or in this cluster. Without `tls` it trusts
+/// nobody, which is enough where HTTP is in the clear.
+pub fn http_client(tls: Option<ClientConfig>) -> Result<Client, reqwest::Error> {
+    let nobody = || {
+        ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map(|builder| builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+    };
+    let builder = match tls.map_or_else(nobody, Ok) {
+        Ok(tls) => Client::builder().tls_backend_preconfigured(tls),
+        // A provider without any version of TLS: building fails, and says so.
+        Err(error) => Client::builder().tls_backend_preconfigured(error),
+    };
+    builder
         .no_proxy()
         .connect_timeout(LOOK_DEADLINE)
         .timeout(CHANGE_DEADLINE)

@@ -35,6 +35,8 @@ pub struct ValidatedDatabaseCluster {
     pub image: Option<String>,
     /// Processor and memory of each node; without effect in local mode.
     pub resources: ResourcesSpec,
+    /// Secret with the nodes' certificate, if a person looks after it; without effect in local mode.
+    pub certificate_secret: Option<String>,
 }
 
 /// A database that was asked for.

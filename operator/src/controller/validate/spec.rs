@@ -13,6 +13,7 @@ const SPEC_FIELDS: &[&str] = &[
     "unreachableGracePeriodSeconds",
     "storage",
     "persistentVolumeClaimRetentionPolicy",
+    "tls",
     "image",
     "resources",
 ];
@@ -34,6 +35,7 @@ pub(super) fn cluster(
         spec.number("unreachableGracePeriodSeconds", bounds::GRACE_SECONDS_MIN..=bounds::GRACE_SECONDS_MAX, faults);
     let storage = storage(spec, faults);
     let retention = retention(spec, faults);
+    let certificate_secret = certificate_secret(spec, faults);
     let image = pod::image(spec, faults);
     let resources = pod::resources(spec, faults);
     let mut databases = databases?;
@@ -43,7 +45,16 @@ pub(super) fn cluster(
         }
     }
     let (name, replicas) = (name?.to_owned(), replicas?);
-    Some(ValidatedDatabaseCluster { name, replicas, databases, storage, retention, image, resources })
+    Some(ValidatedDatabaseCluster {
+        name,
+        replicas,
+        databases,
+        storage,
+        retention,
+        image,
+        resources,
+        certificate_secret,
+    })
 }
 
 fn databases(
@@ -159,6 +170,29 @@ fn storage(spec: &Fields<'_>, faults: &mut Vec<Fault>) -> ValidatedStorage {
         storage.storage_class_name = Some(class.to_owned());
     }
     storage
+}
+
+/// The Secret with the nodes' certificate, where a person looks after it.
+fn certificate_secret(spec: &Fields<'_>, faults: &mut Vec<Fault>) -> Option<String> {
+    let fields = spec.mapping("tls", faults)?;
+    fields.refuse_unknown(&["certificateSecretName"], faults);
+    let name = fields.text("certificateSecretName", faults)?;
+    let longest = bounds::SECRET_NAME_BYTES_MAX;
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'));
+    let bytes = name.as_bytes();
+    let is_good = bytes.len() <= longest
+        && is_edge(bytes.first())
+        && is_edge(bytes.last())
+        && bytes.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
+    if !is_good {
+        let message = format!(
+            "{} is no name of a Secret; use 1 to {longest} characters of a-z, 0-9, '-' and '.', beginning and ending \
+             with a letter or digit",
+            cut(name)
+        );
+        faults.push(Fault::new(fields.path("certificateSecretName"), message));
+    }
+    Some(name.to_owned())
 }
 
 fn retention(spec: &Fields<'_>, faults: &mut Vec<Fault>) -> RetentionPolicy {

@@ -184,6 +184,18 @@ fn refusals_of_settings() -> Vec<Refusal> {
             "is no name of a storage class",
         ),
         (
+            "name of a Secret",
+            with_spec("{tls: {certificateSecretName: Own_Cert}}"),
+            "spec.tls.certificateSecretName",
+            "\"Own_Cert\" is no name of a Secret; use 1 to 253",
+        ),
+        (
+            "unknown in tls",
+            with_spec("{tls: {secretName: a}}"),
+            "spec.tls.secretName",
+            "known here are certificateSecretName",
+        ),
+        (
             "retention",
             with_spec("{persistentVolumeClaimRetentionPolicy: {whenScaled: keep}}"),
             "spec.persistentVolumeClaimRetentionPolicy.whenScaled",

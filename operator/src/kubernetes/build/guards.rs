@@ -2,12 +2,19 @@
 
 use super::{Child, ChildKind, Plan, child};
 use crate::kubernetes::names::{self, API_PORT, PEER_PORT};
+use crate::kubernetes::security;
 use serde_json::json;
 
 /// Nodes never call Kubernetes: the account has no token in the pods.
 pub(super) fn service_account(plan: &Plan<'_>) -> Child {
     let name = names::nodes_name(&plan.wish.name);
     child(plan, ChildKind::ServiceAccount, name, json!({ "automountServiceAccountToken": false }))
+}
+
+/// Whom clients of the HTTP API trust: the authorities without their keys.
+pub(super) fn trusted_authorities(plan: &Plan<'_>, trusted: &str) -> Child {
+    let name = security::ca_name(&plan.wish.name);
+    child(plan, ChildKind::TrustedAuthorities, name, json!({ "data": { "ca.crt": trusted } }))
 }
 
 /// One node may be evicted at a time; one that does not run anyway may always be.

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 /// Kinds of children, in the order in which they are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChildKind {
+    /// Whom clients trust.
+    TrustedAuthorities,
     /// Account of the pods; it may do nothing.
     ServiceAccount,
     /// Names of the pods, ready or not.
@@ -54,6 +56,10 @@ pub struct Plan<'a> {
     pub image: &'a str,
     /// What the manifest says of the pods, as a fingerprint.
     pub revision: &'a str,
+    /// Whom clients trust, in PEM form; `None` while nobody knows.
+    pub trusted: Option<&'a str>,
+    /// Whether the StatefulSet is among the objects.
+    pub with_nodes: bool,
 }
 
 /// All children, in the order in which they are applied.
@@ -68,7 +74,10 @@ pub fn build(plan: &Plan<'_>) -> Vec<Child> {
     if plan.wish.replicas > 1 {
         children.push(guards::disruption_budget(plan));
     }
-    children.push(stateful_set::stateful_set(plan));
+    children.extend(plan.trusted.map(|trusted| guards::trusted_authorities(plan, trusted)));
+    if plan.with_nodes {
+        children.push(stateful_set::stateful_set(plan));
+    }
     children.into_iter().map(sealed).collect()
 }
 
@@ -76,6 +85,7 @@ impl ChildKind {
     /// `apiVersion` and `kind`.
     pub fn type_meta(self) -> (&'static str, &'static str) {
         match self {
+            Self::TrustedAuthorities => ("v1", "ConfigMap"),
             Self::ServiceAccount => ("v1", "ServiceAccount"),
             Self::HeadlessService | Self::ClientService => ("v1", "Service"),
             Self::PodDisruptionBudget => ("policy/v1", "PodDisruptionBudget"),

@@ -7,10 +7,17 @@ use super::{Child, ChildKind, Plan, child};
 use crate::controller::validate::ValidatedDatabaseCluster;
 use crate::crd::{ResourceAmounts, VolumeRetention};
 use crate::kubernetes::names::{self, API_PORT, PEER_PORT, REVISION};
+use crate::kubernetes::security;
 use serde_json::{Value, json};
 
+/// Where certificates are.
+const TLS: &str = "/etc/coequal/tls";
+/// Where tokens are.
+const TOKENS: &str = "/etc/coequal/tokens";
 /// User and group of the node's image.
 const USER: u32 = 65532;
+/// Secrets are for the node's user and group alone: 0440.
+const SECRET_MODE: u32 = 0o440;
 /// Where the volume is.
 const VOLUME: &str = "/var/lib/coequal";
 /// Time for a node to hand over its connections and close its stores, in seconds.
@@ -88,6 +95,7 @@ fn template(plan: &Plan<'_>) -> Value {
             },
             "topologySpreadConstraints": [spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")],
             "containers": [container(plan)],
+            "volumes": volumes(plan),
         },
     })
 }
@@ -95,7 +103,7 @@ fn template(plan: &Plan<'_>) -> Value {
 fn container(plan: &Plan<'_>) -> Value {
     let probe = |path: &str, period: u32, timeout: u32, failures: u32| {
         json!({
-            "httpGet": { "path": path, "port": "api", "scheme": "HTTP" },
+            "httpGet": { "path": path, "port": "api", "scheme": "HTTPS" },
             "periodSeconds": period, "timeoutSeconds": timeout, "failureThreshold": failures,
         })
     };
@@ -119,8 +127,21 @@ fn container(plan: &Plan<'_>) -> Value {
             "readOnlyRootFilesystem": true,
             "capabilities": { "drop": ["ALL"] },
         },
-        "volumeMounts": [{ "name": "data", "mountPath": VOLUME }],
+        // Whole folders: a file of its own would not follow its Secret.
+        "volumeMounts": [
+            { "name": "data", "mountPath": VOLUME },
+            { "name": "tls", "mountPath": TLS, "readOnly": true },
+            { "name": "tokens", "mountPath": TOKENS, "readOnly": true },
+        ],
     })
+}
+
+/// Secrets as files, which the kubelet brings up to date and the node reads again.
+fn volumes(plan: &Plan<'_>) -> Value {
+    let cluster = &plan.wish.name;
+    let secret = |name: &str, secret: String| json!({ "name": name, "secret": { "secretName": secret, "defaultMode": SECRET_MODE } });
+    let certificates = security::tls_secret(cluster, plan.wish.certificate_secret.as_deref());
+    json!([secret("tls", certificates), secret("tokens", security::tokens_secret(cluster))])
 }
 
 fn environment(plan: &Plan<'_>) -> Value {
@@ -140,6 +161,10 @@ fn environment(plan: &Plan<'_>) -> Value {
         { "name": "COEQUAL_ADVERTISE", "value": format!("{}:{PEER_PORT}", host("$(POD_NAME)")) },
         { "name": "COEQUAL_ADVERTISE_API", "value": format!("{}:{API_PORT}", host("$(POD_NAME)")) },
         { "name": "COEQUAL_JOIN", "value": join.join(",") },
+        { "name": "COEQUAL_TLS_DIRECTORY", "value": TLS },
+        { "name": "COEQUAL_TLS_NAME", "value": security::tls_name(cluster, plan.namespace) },
+        { "name": "COEQUAL_TLS_API", "value": "true" },
+        { "name": "COEQUAL_TOKEN_DIRECTORY", "value": TOKENS },
         // A volume that was kept when its node was removed serves the next node of that name.
         { "name": "COEQUAL_RENEW_WHEN_REMOVED", "value": "true" },
         { "name": "COEQUAL_LOG_JSON", "value": "true" },

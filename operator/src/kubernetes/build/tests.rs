@@ -14,7 +14,16 @@ fn wish(spec: &str) -> ValidatedDatabaseCluster {
 fn built(spec: &str, pods: u32) -> Vec<Child> {
     let owner = OwnerReference { name: "o".into(), uid: "u".into(), ..OwnerReference::default() };
     let wish = wish(spec);
-    build(&Plan { wish: &wish, namespace: "n", owner, pods, image: "i:1", revision: "r" })
+    build(&Plan {
+        wish: &wish,
+        namespace: "n",
+        owner,
+        pods,
+        image: "i:1",
+        revision: "r",
+        trusted: Some("pem"),
+        with_nodes: true,
+    })
 }
 
 fn object(children: &[Child], kind: ChildKind) -> Value {
@@ -31,9 +40,10 @@ fn round_trip<T: serde::de::DeserializeOwned + serde::Serialize>(object: &Value)
 #[test]
 fn every_field_is_one_that_kubernetes_knows() {
     let children = built("{storage: {storageClassName: fast}, resources: {limits: {cpu: '2'}}}", 3);
-    assert_eq!(children.len(), 6);
+    assert_eq!(children.len(), 7);
     for child in &children {
         match child.kind {
+            ChildKind::TrustedAuthorities => round_trip::<core::ConfigMap>(&child.object),
             ChildKind::ServiceAccount => round_trip::<core::ServiceAccount>(&child.object),
             ChildKind::HeadlessService | ChildKind::ClientService => round_trip::<core::Service>(&child.object),
             ChildKind::PodDisruptionBudget => round_trip::<policy::PodDisruptionBudget>(&child.object),

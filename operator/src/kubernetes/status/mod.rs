@@ -48,6 +48,8 @@ pub struct Facts<'a> {
     pub activity: Option<(R, String)>,
     /// What a person has to put right.
     pub obstacles: &'a [Obstacle],
+    /// Whether the certificates are valid, why, and until when.
+    pub certificates: &'a (bool, R, String),
 }
 
 /// What is written when a resource is seen for the first time: nobody may take it for finished.
@@ -161,6 +163,8 @@ fn conditions(
     note(C::Reconciling, word(!is_settled && obstacle.is_none()), settled_reason, &summary);
     let stalled = obstacle.map_or(R::NothingBlocks, |obstacle| obstacle.reason);
     note(C::Stalled, word(obstacle.is_some()), stalled, &obstacles);
+    let (is_valid, why, until) = facts.certificates;
+    note(C::CertificatesValid, word(*is_valid), *why, until);
     let replicated = !desired.is_empty() && desired.iter().all(|status| *status == ShownStatus::Online);
     note(C::Replicated, word(replicated), if replicated { R::AllNodesOnline } else { reason }, &summary);
 }

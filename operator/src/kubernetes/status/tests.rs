@@ -79,6 +79,7 @@ fn of(
         pods: &BTreeMap::new(),
         activity: activity.map(|(reason, text)| (reason, text.to_owned())),
         obstacles,
+        certificates: &(true, R::CertificatesIssued, "until then".to_owned()),
     };
     status(&ReplicatedDatabaseStatus { initialized: true, ..Default::default() }, &facts, &at(1))
 }
@@ -187,6 +188,7 @@ fn what_did_not_change_is_written_the_same() {
             pods: &BTreeMap::new(),
             activity: None,
             obstacles: &[],
+            certificates: &(true, R::CertificatesIssued, "until then".to_owned()),
         };
         status(old, &facts, &at(second))
     };
