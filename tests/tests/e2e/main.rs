@@ -1,0 +1,6 @@
+//! Everything on a real Kubernetes: one cluster, one operator, a namespace for each test.
+//!
+//! Run by `tests/run` (`tests/run e2e_` for these alone), which starts and ends the cluster. In every scenario a writer
+//! and a checker run as an application would, through the client Service.
+
+mod e2e_start;
