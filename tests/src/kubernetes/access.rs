@@ -41,7 +41,14 @@ impl Access {
 }
 
 /// Sends until there is an answer that is a success, always with the same idempotency key; `Err` after [`super::PATIENCE`].
-pub async fn send_until_done(client: &Client, method: Method, path: &str, kind: &str, key: &str, body: String) -> Answer {
+pub async fn send_until_done(
+    client: &Client,
+    method: Method,
+    path: &str,
+    kind: &str,
+    key: &str,
+    body: String,
+) -> Answer {
     let (answer, _) = super::until(&format!("{method} {path}"), async || {
         let headers = [("content-type", kind), ("idempotency-key", key)];
         match client.try_send(method.clone(), path, &headers, body.clone()).await {

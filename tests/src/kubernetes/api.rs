@@ -19,7 +19,8 @@ pub struct Api {
 impl Api {
     /// As the administrator of the cluster in whose network this thread is.
     pub fn connect() -> Self {
-        let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(20));
+        let builder =
+            reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(20));
         Self { http: builder.build().expect("client") }
     }
 

@@ -1,7 +1,9 @@
 //! What is done to single nodes: their processes are killed or stopped, their network is cut.
 
 use super::place::Place;
+use super::testcluster::run;
 use super::wait::until;
+use std::process::Command;
 
 /// Which traffic of a pod is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +63,7 @@ impl Place {
         until(&format!("the process of {pod}"), async || find(program, &line).ok_or_else(|| line.clone())).await.0
     }
 
-    /// Cuts a pod's network on its machine; [`Place::heal`] takes this very cut away again.
+    /// Cuts a pod's network; [`Place::heal`] takes this very cut away again.
     pub async fn cut(&self, pod: &str, direction: Direction) {
         self.rules("-I", pod, direction).await;
     }
@@ -71,18 +73,17 @@ impl Place {
         self.rules("-D", pod, direction).await;
     }
 
+    /// In the pod's own network namespace, which outlives its process: pods of one machine meet without its rules.
     async fn rules(&self, action: &str, pod: &str, direction: Direction) {
-        let (machine, address) = (self.machine(pod).await, self.address(pod).await);
+        let NodeProcess(pid) = self.process(pod).await;
+        let net = format!("--net=/proc/{pid}/ns/net");
         let port: &[&str] = match direction {
             Direction::Everything => &[],
             Direction::BetweenNodes => &["-p", "tcp", "-m", "multiport", "--ports", "7700"],
         };
-        // What kubelet sends itself comes from the machine, not through it; pods of one machine meet on its bridge.
-        for (table, chain) in [("raw", "PREROUTING"), ("raw", "OUTPUT")] {
-            for end in ["-s", "-d"] {
-                let head = ["iptables", "-w", "-t", table, action, chain, end, &address];
-                self.cluster.on_machine(machine, &[&head, port, &["-j", "DROP"]].concat());
-            }
+        for chain in ["INPUT", "OUTPUT"] {
+            let head = [net.as_str(), "iptables", "-w", action, chain];
+            run(Command::new("nsenter").args(head).args(port).args(["-j", "DROP"]));
         }
     }
 }

@@ -13,11 +13,11 @@ mod scenario;
 mod testcluster;
 mod wait;
 
-pub use access::Access;
+pub use access::{Access, send_until_done};
 pub use api::{Api, at};
 pub use faults::{Direction, NodeProcess};
-pub use load::{Load, gap_max};
+pub use load::{Load, expect_everywhere, gap_max};
 pub use operator::OPERATOR_NAMESPACE;
-pub use place::Place;
+pub use place::{Place, condition, is_ready, node_of};
 pub use scenario::{With, scenario};
 pub use wait::{PATIENCE, until};

@@ -16,7 +16,12 @@ pub fn deploy_once(cluster: &TestCluster) {
         cluster.script("image", &[&format!("coequal-node:{FIRST}"), &program("coequal-node").display().to_string()]);
         let crd = root().join("crds/replicateddatabases.coequal.dev.yaml");
         cluster.kubectl(&["apply", "--server-side", "-f", &crd.display().to_string()]);
-        cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd/replicateddatabases.coequal.dev"]);
+        cluster.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "crd/replicateddatabases.coequal.dev",
+        ]);
         deploy(cluster, FIRST);
     });
 }

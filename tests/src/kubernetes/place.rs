@@ -124,8 +124,7 @@ impl Place {
     pub async fn pods(&self) -> Vec<(String, String)> {
         let list = self.object("pods?labelSelector=app.kubernetes.io/component%3Dnode").await;
         let items = list["items"].as_array().cloned().unwrap_or_default();
-        let mut pods: Vec<_> =
-            items.iter().map(|pod| (at(pod, "/metadata/name"), at(pod, "/metadata/uid"))).collect();
+        let mut pods: Vec<_> = items.iter().map(|pod| (at(pod, "/metadata/name"), at(pod, "/metadata/uid"))).collect();
         pods.sort();
         pods
     }
@@ -181,13 +180,24 @@ impl Place {
         operator::deploy(&self.cluster, tag);
     }
 
+    async fn operator_pods(&self) -> Vec<Value> {
+        let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods");
+        let list = self.api.get(&format!("{path}?labelSelector=app.kubernetes.io/name%3Dcoequal-operator")).await;
+        let items = list.and_then(|list| list["items"].as_array().cloned()).unwrap_or_default();
+        let runs = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] == "Running";
+        items.into_iter().filter(runs).collect()
+    }
+
     /// The pods of the operator that run, by name.
     pub async fn operators(&self) -> Vec<String> {
-        let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods?labelSelector=app.kubernetes.io/name%3Dcoequal-operator");
-        let list = self.api.get(&path).await.unwrap_or_default();
-        let items = list["items"].as_array().cloned().unwrap_or_default();
-        let runs = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] == "Running";
-        items.iter().filter(runs).map(|pod| at(pod, "/metadata/name")).collect()
+        self.operator_pods().await.iter().map(|pod| at(pod, "/metadata/name")).collect()
+    }
+
+    /// The numbers of the machines with an operator.
+    pub async fn operator_machines(&self) -> Vec<u32> {
+        let pods = self.operator_pods().await;
+        let names = pods.iter().map(|pod| at(pod, "/spec/nodeName"));
+        names.filter_map(|name| name.trim_start_matches("node-").parse().ok()).collect()
     }
 }
 

@@ -35,8 +35,7 @@ impl With {
             return Turn::Alone { _machines: MACHINES.write().unwrap_or_else(PoisonError::into_inner) };
         }
         // The operator first: whoever waits for it must not hold machines back.
-        let operator =
-            (self == Self::Operator).then(|| OPERATOR.lock().unwrap_or_else(PoisonError::into_inner));
+        let operator = (self == Self::Operator).then(|| OPERATOR.lock().unwrap_or_else(PoisonError::into_inner));
         Turn::Shared { _machines: MACHINES.read().unwrap_or_else(PoisonError::into_inner), _operator: operator }
     }
 }

@@ -59,10 +59,10 @@ impl TestCluster {
         )
     }
 
-    /// A command in the network namespace of machine `number`.
-    pub fn on_machine(&self, number: u32, command: &[&str]) {
-        let net = format!("--net=/run/netns/{}-{number}", self.network);
-        run(Command::new("nsenter").arg(net).args(command));
+    /// Whether a process of the cluster, such as `kubelet-node-1`, runs.
+    pub fn is_running(&self, name: &str) -> bool {
+        let pid = std::fs::read_to_string(self.directory.join("pid").join(name)).unwrap_or_default();
+        !pid.trim().is_empty() && Path::new("/proc").join(pid.trim()).exists()
     }
 
     /// Cuts a machine off, or connects it again; its pods run on.
@@ -71,9 +71,15 @@ impl TestCluster {
     }
 }
 
-fn run(command: &mut Command) -> String {
+/// Runs a command that has to succeed, and gives what it prints.
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}: {} {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {} {text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     text
 }
