@@ -6,6 +6,7 @@ pub mod checker;
 pub mod cities;
 pub mod client;
 pub mod cluster;
+pub mod helm;
 pub mod local;
 pub mod source;
 pub mod writers;
