@@ -20,6 +20,14 @@ Examples:
   coequal-operator run
   KUBECONFIG=~/.kube/config coequal-operator run --namespace orders --log-text";
 
+const CHECK_AFTER: &str =
+    "In a pod with the operator's service account it needs no more rights than the operator has; helm test runs it so.
+
+Exit codes: 0 all is well, 1 not (the last line says what), 2 wrong usage.
+
+Example:
+  kubectl exec -n coequal-system deploy/coequal-operator -- coequal-operator check";
+
 const AFTER: &str =
     "Exit codes: 0 stopped as asked, 1 failed (the last line says why), 2 wrong usage or invalid manifest.
 
@@ -57,6 +65,9 @@ pub enum OperatorCommand {
     /// Run the replicas of a manifest on this machine, without Kubernetes
     #[command(after_help = LOCAL_AFTER)]
     Local(LocalArgs),
+    /// Check an installation: the resource can be read, and an operator leads
+    #[command(after_help = CHECK_AFTER)]
+    Check(CheckArgs),
     /// Print the CustomResourceDefinition
     Crd,
     /// One replica, as `local` starts it
@@ -76,15 +87,37 @@ pub struct RunArgs {
     /// Where probes and metrics listen
     #[arg(long, env = "COEQUAL_OPERATOR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: std::net::SocketAddr,
+    /// The lease by which one of several operators leads.
+    #[command(flatten)]
+    pub lease: LeaseArgs,
+    /// Logs as text instead of JSON
+    #[arg(long, env = "COEQUAL_LOG_TEXT")]
+    pub log_text: bool,
+}
+
+/// The lease by which one of several operators leads.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LeaseArgs {
     /// Namespace of the lease by which one of several operators leads [default: the operator's own]
     #[arg(long, env = "COEQUAL_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     pub lease_namespace: Option<String>,
     /// Name of that lease
     #[arg(long, env = "COEQUAL_LEASE_NAME", default_value = "coequal-operator", value_name = "NAME")]
     pub lease_name: String,
-    /// Logs as text instead of JSON
-    #[arg(long, env = "COEQUAL_LOG_TEXT")]
-    pub log_text: bool,
+}
+
+/// What of an installation is checked.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// The namespace that the operator looks after. By default all namespaces
+    #[arg(long, env = "COEQUAL_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The lease by which one of several operators leads.
+    #[command(flatten)]
+    pub lease: LeaseArgs,
+    /// How long an operator may take to renew its lease, in seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub wait_seconds: u32,
 }
 
 /// Settings of local mode.

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     match OperatorArgs::parse().command {
         Some(OperatorCommand::Run(args)) => kubernetes::main(args),
         Some(OperatorCommand::Local(args)) => local::main(args),
+        Some(OperatorCommand::Check(args)) => kubernetes::check(args),
         Some(OperatorCommand::Crd) => print_definition(),
         Some(OperatorCommand::Replica(args)) => {
             local::end_with_supervisor();

@@ -7,6 +7,7 @@ pub mod checker;
 pub mod cities;
 pub mod client;
 pub mod cluster;
+pub mod helm;
 pub mod kubernetes;
 pub mod local;
 pub mod source;

@@ -65,3 +65,26 @@ impl Default for Metrics {
         Self::new()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_and_the_dashboard_ask_for_what_is_counted() {
+        let metrics = Metrics::new();
+        metrics.reconciled(Duration::from_millis(1), true);
+        let text = metrics.text(true, 1);
+        let names_in = |text: &str| -> std::collections::BTreeSet<String> {
+            let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+            words.filter(|word| word.starts_with("coequal_operator_")).map(str::to_owned).collect()
+        };
+        let counted = names_in(&text);
+        for file in ["alerts.yaml", "dashboards/coequal.json"] {
+            let path = format!("{}/../charts/coequal-operator/files/{file}", env!("CARGO_MANIFEST_DIR"));
+            let asked = names_in(&std::fs::read_to_string(path).unwrap());
+            assert!(!asked.is_empty() && asked.is_subset(&counted), "{file} asks for {asked:?}, there is {counted:?}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod act;
 mod apply;
 mod build;
 mod calls;
+mod check;
 mod context;
 mod error;
 mod events;
@@ -28,4 +29,5 @@ mod status;
 mod stores;
 mod subset;
 
+pub use check::main as check;
 pub use run::main;

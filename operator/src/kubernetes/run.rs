@@ -67,7 +67,7 @@ fn init_logs(as_text: bool) {
 async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let config = kube::Config::infer().await.context(NO_CLUSTER)?;
-    let lease_namespace = args.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let lease_namespace = args.lease.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).context("the Kubernetes client cannot be made")?;
     let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| {
         format!("cannot listen at {}: choose another address with --listen, or stop what uses it", args.listen)
@@ -82,8 +82,8 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let identity = identity();
     let leadership = health.leadership.clone();
     let mut candidate =
-        Candidate::new(client.clone(), &lease_namespace, &args.lease_name, identity.clone(), leadership);
-    tracing::info!(identity, lease = args.lease_name, namespace = lease_namespace, "standing by");
+        Candidate::new(client.clone(), &lease_namespace, &args.lease.lease_name, identity.clone(), leadership);
+    tracing::info!(identity, lease = args.lease.lease_name, namespace = lease_namespace, "standing by");
     let led = tokio::select! {
         () = candidate.lead() => true,
         () = stop.cancelled() => false,
