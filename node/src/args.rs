@@ -21,10 +21,10 @@ pub struct NodeArgs {
     /// Data directory; made if it does not exist.
     #[arg(long, env = "COEQUAL_DATA")]
     pub data: PathBuf,
-    /// Where the HTTP API listens.
+    /// Where the HTTP API listens; [::]:PORT is every address of both families.
     #[arg(long, env = "COEQUAL_LISTEN", default_value = "127.0.0.1:7600")]
     pub listen: SocketAddr,
-    /// Where other nodes connect.
+    /// Where other nodes connect; [::]:PORT is every address of both families.
     #[arg(long, env = "COEQUAL_LISTEN_PEERS", default_value = "127.0.0.1:7700")]
     pub listen_peers: SocketAddr,
     /// Address that other nodes use to reach this one, `host:port`; by default the listening address.

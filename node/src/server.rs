@@ -3,7 +3,7 @@
 use crate::api::authorization::Tokens;
 use crate::api::{self, ApiSettings, ConnectionSettings};
 use crate::args::NodeArgs;
-use crate::network::{Identity, Network, NetworkSettings};
+use crate::network::{self, Identity, Network, NetworkSettings};
 use crate::replication::{self, NodeSettings};
 use crate::storage::{DataDirectory, StoreSettings};
 use crate::tls::Tls;
@@ -44,7 +44,7 @@ fn init_logs(json: bool) {
 
 async fn run(args: NodeArgs) -> anyhow::Result<()> {
     let directory = DataDirectory::open(&args.data)?;
-    let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| {
+    let listener = network::bind(args.listen).await.with_context(|| {
         format!(
             "cannot listen for clients at {}: choose another address with --listen, or stop what uses it",
             args.listen

@@ -4,6 +4,7 @@
 //! what it accepted is for receiving. Nothing here waits for a slow peer: a message that does not fit its queue
 //! is dropped, which the protocol endures.
 
+mod bind;
 mod settings;
 
 mod dialer;
@@ -25,6 +26,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use bind::bind;
 pub use error::{ConnectionError, FrameError, NetworkError};
 pub use hello::{ChannelKind, Hello, PROTOCOL_VERSIONS, Refusal, RefusalKind};
 pub use settings::{Identity, NetworkLimits, NetworkSettings, QueueLimits};
@@ -43,7 +45,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::DropGuard;
 
@@ -139,7 +140,7 @@ impl Network {
             io::ErrorKind::AddrInUse => NetworkError::PortTaken { address },
             _ => NetworkError::Listen { address, source },
         };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = bind(address).await.map_err(failed)?;
         let local_address = listener.local_addr().map_err(failed)?;
         let process = getrandom::u64().map_err(NetworkError::Randomness)?;
         let shared = Arc::new(Shared::new(identity, process, limits, tls, inbox));

@@ -1,11 +1,16 @@
 //! The resource `ReplicatedDatabase`. These types are the source; `crds/` holds what they print.
 
 mod condition;
+mod pod;
 mod schema;
 mod spec;
 mod status;
 
 pub use condition::{ConditionReason, ConditionType};
+pub use pod::{
+    EnvironmentVariable, PodSpec, SecretName, SpreadSpec, TaintEffect, TolerationOperator, TolerationSpec,
+    WhenUnsatisfiable,
+};
 pub use spec::{
     DatabaseSpec, ReplicatedDatabase, ReplicatedDatabaseSpec, ResourceAmounts, ResourcesSpec, RetentionPolicy,
     StorageSpec, TlsSpec, VolumeRetention,
@@ -43,6 +48,16 @@ pub mod bounds {
     pub const IMAGE_BYTES_MAX: usize = 512;
     /// Longest name of a Secret.
     pub const SECRET_NAME_BYTES_MAX: usize = 253;
+    /// Most labels, annotations or selectors of the pods.
+    pub const POD_TEXTS_MAX: usize = 32;
+    /// Longest value of an annotation.
+    pub const ANNOTATION_BYTES_MAX: usize = 4096;
+    /// Labels that are the operator's own.
+    pub const RESERVED_LABELS: &[&str] = &["app.kubernetes.io/", "coequal.dev/"];
+    /// Annotations that are the operator's own.
+    pub const RESERVED_ANNOTATIONS: &[&str] = &["coequal.dev/"];
+    /// Longest stay on a machine with a taint, in seconds: a year.
+    pub const TOLERATION_SECONDS_MAX: u32 = 31_536_000;
     /// Longest name of a storage class.
     pub const STORAGE_CLASS_BYTES_MAX: usize = 253;
 }

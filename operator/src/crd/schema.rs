@@ -38,3 +38,43 @@ pub(super) fn quantity(_: &mut SchemaGenerator) -> Schema {
         "pattern": "^[0-9]+(\\.[0-9]+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$",
     })
 }
+
+/// Name and optional prefix, as labels and annotations have them.
+const QUALIFIED: &str = "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+/// Value of a label.
+const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+
+fn texts(value: serde_json::Value, reserved: &[&str]) -> Schema {
+    let mut rules = vec![serde_json::json!({
+        "rule": format!("self.all(key, size(key) <= 317 && key.matches('{QUALIFIED}'))"),
+        "message": "a key is a name of at most 63 characters of a-z, A-Z, 0-9, '-', '_' and '.', with an optional prefix and '/'",
+    })];
+    for prefix in reserved {
+        rules.push(serde_json::json!({
+            "rule": format!("self.all(key, !key.startsWith('{prefix}'))"),
+            "message": format!("{prefix}… is the operator's own"),
+        }));
+    }
+    json_schema!({
+        "type": "object",
+        "maxProperties": bounds::POD_TEXTS_MAX,
+        "additionalProperties": value,
+        "x-kubernetes-validations": rules,
+    })
+}
+
+/// Labels of pods.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    texts(serde_json::json!({ "type": "string", "maxLength": 63, "pattern": LABEL_VALUE }), bounds::RESERVED_LABELS)
+}
+
+/// Annotations of pods.
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    let value = serde_json::json!({ "type": "string", "maxLength": bounds::ANNOTATION_BYTES_MAX });
+    texts(value, bounds::RESERVED_ANNOTATIONS)
+}
+
+/// Labels of machines.
+pub(super) fn node_selector(_: &mut SchemaGenerator) -> Schema {
+    texts(serde_json::json!({ "type": "string", "maxLength": 63, "pattern": LABEL_VALUE }), &[])
+}

@@ -1,5 +1,6 @@
 //! What a user asks for. Rules stand beside the field they guard.
 
+use super::pod::PodSpec;
 use super::status::ReplicatedDatabaseStatus;
 use super::{bounds, schema};
 use coequal_types::{ReadQuorum, WriteQuorum};
@@ -74,6 +75,10 @@ pub struct ReplicatedDatabaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ResourcesSpec")]
     pub resources: Option<ResourcesSpec>,
+    /// Labels, placement and environment of the nodes' pods. Changing them restarts the nodes one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PodSpec")]
+    pub pod: Option<PodSpec>,
 }
 
 /// Certificates of the nodes. Nodes speak TLS with each other, with clients and with the operator in any case.

@@ -1,6 +1,7 @@
 //! Names, labels and ports that all children of a resource share.
 
 use crate::controller::validate::ValidatedDatabaseCluster;
+use crate::crd::PodSpec;
 use serde_json::{Value, json};
 
 /// The one name under which this operator writes fields.
@@ -62,7 +63,11 @@ pub fn selector_text(cluster: &str) -> String {
 
 /// What restarts the nodes when it changes: only what a person wrote, so that a new operator restarts nothing.
 pub fn revision(wish: &ValidatedDatabaseCluster, restart: Option<&str>) -> String {
-    let written = json!({ "image": wish.image, "resources": wish.resources, "restart": restart });
+    let mut written = json!({ "image": wish.image, "resources": wish.resources, "restart": restart });
+    // What an earlier operator did not know changes nothing where nobody uses it.
+    if wish.pod != PodSpec::default() {
+        written["pod"] = json!(wish.pod);
+    }
     format!("{:016x}", fnv64(written.to_string().as_bytes()))
 }
 

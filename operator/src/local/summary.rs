@@ -88,6 +88,9 @@ pub fn changes(old: &ValidatedDatabaseCluster, new: &ValidatedDatabaseCluster) -
     if old.storage != new.storage || old.retention != new.retention {
         found.push("storage (without effect on one machine)".to_owned());
     }
+    if old.pod != new.pod {
+        found.push("pod (without effect on one machine)".to_owned());
+    }
     if old.certificate_secret != new.certificate_secret {
         found.push("tls (without effect on one machine)".to_owned());
     }

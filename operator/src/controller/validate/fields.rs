@@ -57,7 +57,7 @@ impl<'a> Fields<'a> {
             }
             let advice = match nearest(name, known) {
                 Some(meant) => format!("did you mean {meant}?"),
-                None if known.len() > 8 => "remove it".to_owned(),
+                None if known.len() > 10 => "remove it".to_owned(),
                 None => format!("known here are {}", known.join(", ")),
             };
             let shown: String = name.chars().take(60).collect();

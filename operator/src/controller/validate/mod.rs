@@ -4,6 +4,7 @@ mod fault;
 mod fields;
 mod file;
 mod pod;
+mod pod_fields;
 mod quantity;
 mod spec;
 mod suggest;
@@ -14,7 +15,7 @@ mod yaml;
 pub use fault::{Fault, Faults};
 pub use file::{MANIFEST_BYTES_MAX, read_manifest};
 
-use crate::crd::{ResourcesSpec, RetentionPolicy, bounds};
+use crate::crd::{PodSpec, ResourcesSpec, RetentionPolicy, bounds};
 use coequal_types::{DatabaseName, DatabaseSettings, NodeName};
 use fields::Fields;
 
@@ -35,6 +36,8 @@ pub struct ValidatedDatabaseCluster {
     pub image: Option<String>,
     /// Processor and memory of each node; without effect in local mode.
     pub resources: ResourcesSpec,
+    /// Labels, placement and environment of the pods; without effect in local mode.
+    pub pod: PodSpec,
     /// Secret with the nodes' certificate, if a person looks after it; without effect in local mode.
     pub certificate_secret: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 use super::fault::{Fault, cut};
 use super::fields::Fields;
-use super::{ValidatedDatabase, ValidatedDatabaseCluster, ValidatedStorage, pod, quantity};
+use super::{ValidatedDatabase, ValidatedDatabaseCluster, ValidatedStorage, pod, pod_fields, quantity};
 use crate::crd::{RetentionPolicy, VolumeRetention, bounds};
 use coequal_types::{DatabaseName, DatabaseSettings, ReadQuorum, WriteQuorum};
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ const SPEC_FIELDS: &[&str] = &[
     "tls",
     "image",
     "resources",
+    "pod",
 ];
 const DATABASE_FIELDS: &[&str] = &["name", "autoDeploy", "hotAlignment", "writeQuorum", "readQuorum"];
 
@@ -38,6 +39,7 @@ pub(super) fn cluster(
     let certificate_secret = certificate_secret(spec, faults);
     let image = pod::image(spec, faults);
     let resources = pod::resources(spec, faults);
+    let pod = pod_fields::pod(spec, faults);
     let mut databases = databases?;
     if let Some(grace) = grace {
         for database in &mut databases {
@@ -53,6 +55,7 @@ pub(super) fn cluster(
         retention,
         image,
         resources,
+        pod,
         certificate_secret,
     })
 }

@@ -99,6 +99,102 @@ fn refusals_of_containers() -> Vec<Refusal> {
     ]
 }
 
+fn refusals_of_pods() -> Vec<Refusal> {
+    let pod = |fields: &str| with_spec(&format!("{{pod: {{{fields}}}}}"));
+    let many = (0..33).map(|n| format!("k{n}: v")).collect::<Vec<_>>().join(", ");
+    vec![
+        (
+            "unknown in pod",
+            pod("affinity: {}"),
+            "spec.pod.affinity",
+            "known here are labels, annotations, nodeSelector",
+        ),
+        ("labels a list", pod("labels: [a]"), "spec.pod.labels", "is a list of 1; write a mapping"),
+        ("many labels", pod(&format!("labels: {{{many}}}")), "spec.pod.labels", "has 33 entries; at most 32"),
+        (
+            "own label",
+            pod("labels: {app.kubernetes.io/name: a}"),
+            "spec.pod.labels.app.kubernetes.io/name",
+            "is the operator's own",
+        ),
+        (
+            "own annotation",
+            pod("annotations: {coequal.dev/revision: a}"),
+            "spec.pod.annotations.coequal.dev/revision",
+            "is the operator's own",
+        ),
+        ("key of a label", pod("labels: {'a b': c}"), "spec.pod.labels.a b", "is no key; use at most 63"),
+        (
+            "value of a label",
+            pod("nodeSelector: {disk: 'a b'}"),
+            "spec.pod.nodeSelector.disk",
+            "is \"a b\"; use at most 63",
+        ),
+        ("a number as label", pod("labels: {a: 1}"), "spec.pod.labels.a", "is the number 1; write a text"),
+        (
+            "toleration of nothing",
+            pod("tolerations: [{effect: NoSchedule}]"),
+            "spec.pod.tolerations[0].key",
+            "write operator: Exists for all",
+        ),
+        (
+            "Exists with a value",
+            pod("tolerations: [{key: a, operator: Exists, value: b}]"),
+            "spec.pod.tolerations[0].value",
+            "has no meaning with operator: Exists",
+        ),
+        (
+            "unknown effect",
+            pod("tolerations: [{key: a, effect: NoRun}]"),
+            "spec.pod.tolerations[0].effect",
+            "write NoSchedule or PreferNoSchedule or NoExecute",
+        ),
+        (
+            "seconds without NoExecute",
+            pod("tolerations: [{key: a, effect: NoSchedule, tolerationSeconds: 5}]"),
+            "spec.pod.tolerations[0].tolerationSeconds",
+            "effect: NoExecute alone",
+        ),
+        (
+            "spread over nothing",
+            pod("topologySpreadConstraints: [{maxSkew: 1}]"),
+            "spec.pod.topologySpreadConstraints[0].topologyKey",
+            "is missing",
+        ),
+        (
+            "skew of nothing",
+            pod("topologySpreadConstraints: [{topologyKey: zone, maxSkew: 0}]"),
+            "spec.pod.topologySpreadConstraints[0].maxSkew",
+            "from 1 to 100",
+        ),
+        (
+            "priority class",
+            pod("priorityClassName: High"),
+            "spec.pod.priorityClassName",
+            "is no name of a priority class",
+        ),
+        (
+            "pull secret",
+            pod("imagePullSecrets: [{name: A}]"),
+            "spec.pod.imagePullSecrets[0].name",
+            "is no name of a Secret",
+        ),
+        (
+            "own variable",
+            pod("env: [{name: COEQUAL_NAME, value: a}]"),
+            "spec.pod.env[0].name",
+            "COEQUAL_NAME is the operator's own",
+        ),
+        (
+            "variable twice",
+            pod("env: [{name: A}, {name: B}, {name: A}]"),
+            "spec.pod.env[2].name",
+            "A is already that of env[0]",
+        ),
+        ("no name of a variable", pod("env: [{name: 'A-B'}]"), "spec.pod.env[0].name", "is no name of a variable"),
+    ]
+}
+
 fn refusals_of_replicas_and_databases() -> Vec<Refusal> {
     vec![
         (
@@ -211,6 +307,7 @@ fn every_refusal_has_its_path_and_a_message_that_helps() {
         refusals_of_heads(),
         refusals_of_names(),
         refusals_of_containers(),
+        refusals_of_pods(),
         refusals_of_replicas_and_databases(),
         refusals_of_settings(),
     ];
@@ -268,6 +365,20 @@ fn everything_that_is_written_arrives() {
     };
     assert_eq!(cluster.databases[0].settings, settings);
     assert_eq!(cluster.node_name(4).unwrap().as_str(), "orders-4");
+}
+
+#[test]
+fn what_is_said_of_pods_arrives() {
+    let text = "{pod: {labels: {team: a}, annotations: {example.org/x: ' any text '}, nodeSelector: {disk: ''}, \
+                tolerations: [{operator: Exists}, {key: a, value: b, effect: NoExecute, tolerationSeconds: 60}], \
+                topologySpreadConstraints: [{topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule}], \
+                priorityClassName: high, imagePullSecrets: [{name: registry}], env: [{name: TZ, value: UTC}]}}";
+    let pod = validate(&with_spec(text)).unwrap().pod;
+    assert_eq!((pod.labels["team"].as_str(), pod.annotations["example.org/x"].as_str()), ("a", " any text "));
+    assert_eq!((pod.tolerations.len(), pod.tolerations[1].toleration_seconds), (2, Some(60)));
+    assert_eq!(pod.topology_spread_constraints[0].max_skew, 1);
+    assert_eq!((pod.image_pull_secrets[0].name.as_str(), pod.env[0].value.as_str()), ("registry", "UTC"));
+    assert_eq!(pod.priority_class_name.as_deref(), Some("high"));
 }
 
 #[test]

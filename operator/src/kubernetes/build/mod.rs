@@ -1,6 +1,7 @@
 //! From a wish to the objects that carry it. Pure: the same wish gives the same objects.
 
 mod guards;
+mod pod;
 mod services;
 mod stateful_set;
 #[cfg(test)]

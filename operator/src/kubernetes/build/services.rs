@@ -8,6 +8,8 @@ use serde_json::json;
 pub(super) fn headless(plan: &Plan<'_>) -> Child {
     let spec = json!({
         "type": "ClusterIP",
+        // Both address families where the cluster has both.
+        "ipFamilyPolicy": "PreferDualStack",
         "clusterIP": "None",
         "publishNotReadyAddresses": true,
         "selector": names::selector(&plan.wish.name),
@@ -23,6 +25,8 @@ pub(super) fn headless(plan: &Plan<'_>) -> Child {
 pub(super) fn client(plan: &Plan<'_>) -> Child {
     let spec = json!({
         "type": "ClusterIP",
+        // Both address families where the cluster has both.
+        "ipFamilyPolicy": "PreferDualStack",
         "selector": names::selector(&plan.wish.name),
         "ports": [{ "name": "api", "port": API_PORT, "protocol": "TCP", "targetPort": "api" }],
     });

@@ -3,7 +3,7 @@
 //! Pods are replaced by the operator alone (`OnDelete`): a change of the template restarts nothing by itself. The
 //! template depends on nothing that changes from day to day, least of all on the number of nodes.
 
-use super::{Child, ChildKind, Plan, child};
+use super::{Child, ChildKind, Plan, child, pod};
 use crate::controller::validate::ValidatedDatabaseCluster;
 use crate::crd::{ResourceAmounts, VolumeRetention};
 use crate::kubernetes::names::{self, API_PORT, PEER_PORT, REVISION};
@@ -69,16 +69,11 @@ fn claim(wish: &ValidatedDatabaseCluster) -> Value {
 
 fn template(plan: &Plan<'_>) -> Value {
     let cluster = &plan.wish.name;
-    let selector = json!({ "matchLabels": names::selector(cluster) });
-    let spread = |topology: &str| {
-        json!({
-            "maxSkew": 1, "topologyKey": topology, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector,
-        })
-    };
-    json!({
+    let own = json!({ REVISION: plan.revision, "kubectl.kubernetes.io/default-container": "node" });
+    let mut template = json!({
         "metadata": {
-            "labels": names::labels(cluster),
-            "annotations": { REVISION: plan.revision, "kubectl.kubernetes.io/default-container": "node" },
+            "labels": pod::with(&plan.wish.pod.labels, names::labels(cluster)),
+            "annotations": pod::with(&plan.wish.pod.annotations, own),
         },
         "spec": {
             "serviceAccountName": names::nodes_name(cluster),
@@ -93,11 +88,12 @@ fn template(plan: &Plan<'_>) -> Value {
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
-            "topologySpreadConstraints": [spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")],
             "containers": [container(plan)],
             "volumes": volumes(plan),
         },
-    })
+    });
+    pod::place(&plan.wish.pod, &names::selector(cluster), &mut template["spec"]);
+    template
 }
 
 fn container(plan: &Plan<'_>) -> Value {
@@ -151,13 +147,13 @@ fn environment(plan: &Plan<'_>) -> Value {
     let field = |path: &str| json!({ "fieldRef": { "apiVersion": "v1", "fieldPath": path } });
     let join: Vec<String> =
         (0..ASKED_TO_JOIN).map(|ordinal| format!("{}:{PEER_PORT}", host(&format!("{cluster}-{ordinal}")))).collect();
-    json!([
+    let own = json!([
         { "name": "POD_NAME", "valueFrom": field("metadata.name") },
         { "name": "COEQUAL_NAME", "value": "$(POD_NAME)" },
         // A folder of its own: the root of a volume may hold lost+found.
         { "name": "COEQUAL_DATA", "value": format!("{VOLUME}/node") },
-        { "name": "COEQUAL_LISTEN", "value": format!("0.0.0.0:{API_PORT}") },
-        { "name": "COEQUAL_LISTEN_PEERS", "value": format!("0.0.0.0:{PEER_PORT}") },
+        { "name": "COEQUAL_LISTEN", "value": format!("[::]:{API_PORT}") },
+        { "name": "COEQUAL_LISTEN_PEERS", "value": format!("[::]:{PEER_PORT}") },
         { "name": "COEQUAL_ADVERTISE", "value": format!("{}:{PEER_PORT}", host("$(POD_NAME)")) },
         { "name": "COEQUAL_ADVERTISE_API", "value": format!("{}:{API_PORT}", host("$(POD_NAME)")) },
         { "name": "COEQUAL_JOIN", "value": join.join(",") },
@@ -168,7 +164,9 @@ fn environment(plan: &Plan<'_>) -> Value {
         // A volume that was kept when its node was removed serves the next node of that name.
         { "name": "COEQUAL_RENEW_WHEN_REMOVED", "value": "true" },
         { "name": "COEQUAL_LOG_JSON", "value": "true" },
-    ])
+    ]);
+    let given = plan.wish.pod.env.iter().map(|variable| json!(variable));
+    own.as_array().into_iter().flatten().cloned().chain(given).collect()
 }
 
 /// Amounts that are always there: without a limit of memory one node could take a whole machine's.

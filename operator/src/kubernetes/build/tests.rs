@@ -39,7 +39,13 @@ fn round_trip<T: serde::de::DeserializeOwned + serde::Serialize>(object: &Value)
 
 #[test]
 fn every_field_is_one_that_kubernetes_knows() {
-    let children = built("{storage: {storageClassName: fast}, resources: {limits: {cpu: '2'}}}", 3);
+    let children = built(
+        "{storage: {storageClassName: fast}, resources: {limits: {cpu: '2'}}, pod: {labels: {a: b}, annotations: {a: b}, \
+         nodeSelector: {a: b}, tolerations: [{key: a, operator: Equal, value: b, effect: NoExecute, tolerationSeconds: 5}], \
+         topologySpreadConstraints: [{topologyKey: z}], priorityClassName: p, imagePullSecrets: [{name: s}], \
+         env: [{name: TZ, value: UTC}]}}",
+        3,
+    );
     assert_eq!(children.len(), 7);
     for child in &children {
         match child.kind {
@@ -84,6 +90,8 @@ fn scaling_changes_no_pod_and_a_restart_changes_only_the_revision() {
     assert_ne!(revision("{}", None), revision("{image: a}", None));
     assert_ne!(revision("{}", None), revision("{resources: {limits: {memory: 2Gi}}}", None));
     assert_ne!(revision("{}", None), revision("{}", Some("again")));
+    assert_ne!(revision("{}", None), revision("{pod: {labels: {a: b}}}", None));
+    assert_eq!(revision("{}", None), revision("{pod: {}}", None));
 }
 
 #[test]
@@ -112,6 +120,60 @@ fn nodes_know_their_names_and_whom_to_ask() {
     };
     assert_eq!(value("COEQUAL_ADVERTISE"), "$(POD_NAME).o-nodes.n.svc:7700");
     assert!(value("COEQUAL_JOIN").as_str().unwrap().starts_with("o-0.o-nodes.n.svc:7700,o-1.o-nodes.n.svc:7700,"));
+}
+
+#[test]
+fn certificates_and_tokens_are_mounted_whole_and_read_only() {
+    let of = |spec: &str| object(&built(spec, 3), ChildKind::StatefulSet)["spec"]["template"]["spec"].clone();
+    let pod = of("{}");
+    let secrets: Vec<&str> =
+        pod["volumes"].as_array().unwrap().iter().map(|v| v["secret"]["secretName"].as_str().unwrap()).collect();
+    assert_eq!(secrets, ["o-tls", "o-tokens"]);
+    let text = pod.to_string();
+    assert!(!text.contains("o-ca") && !text.contains("subPath"), "the authority's key is for no pod: {text}");
+    for mount in pod["containers"][0]["volumeMounts"].as_array().unwrap().iter().filter(|m| m["name"] != "data") {
+        assert_eq!(mount["readOnly"], true, "{mount}");
+    }
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(pod["containers"][0][probe]["httpGet"]["scheme"], "HTTPS");
+    }
+    let provided = of("{tls: {certificateSecretName: mine}}");
+    assert_eq!(provided["volumes"][0]["secret"]["secretName"], "mine");
+}
+
+#[test]
+fn what_the_manifest_says_of_pods_stands_beside_what_the_operator_says() {
+    let spec = "{pod: {labels: {team: a}, topologySpreadConstraints: [{topologyKey: z, whenUnsatisfiable: DoNotSchedule}], \
+                env: [{name: TZ, value: UTC}]}}";
+    let template = object(&built(spec, 3), ChildKind::StatefulSet)["spec"]["template"].clone();
+    assert_eq!(template["metadata"]["labels"]["team"], "a");
+    assert_eq!(template["metadata"]["labels"][names::INSTANCE], "o");
+    let spread = template["spec"]["topologySpreadConstraints"].as_array().unwrap();
+    assert_eq!((spread.len(), &spread[0]["whenUnsatisfiable"]), (1, &json!("DoNotSchedule")));
+    assert_eq!(spread[0]["labelSelector"]["matchLabels"], names::selector("o"));
+    let env = template["spec"]["containers"][0]["env"].as_array().unwrap();
+    assert_eq!(env.last().unwrap(), &json!({ "name": "TZ", "value": "UTC" }));
+    let plain = object(&built("{}", 3), ChildKind::StatefulSet)["spec"]["template"]["spec"].clone();
+    assert_eq!(plain["topologySpreadConstraints"].as_array().unwrap().len(), 2);
+    assert!(plain.get("tolerations").is_none() && plain.get("nodeSelector").is_none());
+}
+
+#[test]
+fn without_certificates_there_is_no_stateful_set() {
+    let wish = wish("{}");
+    let owner = OwnerReference::default();
+    let plan = Plan {
+        wish: &wish,
+        namespace: "n",
+        owner,
+        pods: 3,
+        image: "i",
+        revision: "r",
+        trusted: None,
+        with_nodes: false,
+    };
+    let kinds: Vec<ChildKind> = build(&plan).iter().map(|child| child.kind).collect();
+    assert!(!kinds.contains(&ChildKind::StatefulSet) && !kinds.contains(&ChildKind::TrustedAuthorities), "{kinds:?}");
 }
 
 #[test]

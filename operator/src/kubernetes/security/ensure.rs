@@ -3,7 +3,7 @@
 use super::held::{self, Authority, Leaf, MADE_BECAUSE, Pair, RENEWED};
 use super::names::{ca_name, tls_name, tls_secret, tokens_secret};
 use super::plan::{self, Facts, Held, NodeFacts, Validity, Work};
-use super::secrets::{Found, Secrets};
+use super::secrets::{Found, Secrets, Texts};
 use super::tokens::{self, TokenWork};
 use super::{issue, trust};
 use crate::controller::validate::ValidatedDatabaseCluster;
@@ -18,7 +18,6 @@ use crate::nodes::NodeClient;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use rustls::pki_types::CertificateDer;
-use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Steps in one turn: an authority, a certificate, and who trusts it.
@@ -230,8 +229,10 @@ impl Securing<'_> {
             let Some(url) = pods::api_url(&pod) else { continue };
             let meets =
                 async |client: &reqwest::Client| NodeClient::new(client.clone(), url.clone()).ready().await.is_ok();
-            facts.trust_active &= meets(&trusting_all).await;
-            facts.show_active = facts.show_active && facts.trust_active && meets(&trusting_active).await;
+            if !meets(&trusting_all).await {
+                return Ok(NodeFacts::default());
+            }
+            facts.show_active = facts.show_active && meets(&trusting_active).await;
         }
         Ok(facts)
     }
@@ -247,26 +248,26 @@ impl Securing<'_> {
                 let by_nodes = held::still_trusted(own.tls.as_ref().map(|found| &found.content), self.now);
                 let mut trusted: Vec<_> = issue::first(&pair).into_iter().collect();
                 trusted.extend(if before.is_empty() { by_nodes } else { before });
-                let annotations = json!({ RENEWED: self.renew_authority, MADE_BECAUSE: why.word() });
-                self.secrets.write(&ca, own.ca.as_ref(), texts(&pair, &trusted), annotations).await?;
+                let annotations = [(RENEWED, self.renew_authority.as_deref()), (MADE_BECAUSE, Some(why.word()))];
+                self.secrets.write(&ca, own.ca.as_ref(), texts(&pair, &trusted), &annotations).await?;
                 Ok(Some(("AuthorityMade", format!("a new authority stands in Secret {ca}: {}", why.words()))))
             }
             (Work::Issue(why), Held::Good(authority)) => {
                 let pair = issue::leaf(authority, cluster, namespace, self.now).map_err(of_no_use)?;
                 let texts = texts(&pair, &authority.trusted);
-                self.secrets.write(&tls, own.tls.as_ref(), texts, json!({ RENEWED: self.renew_leaf })).await?;
+                self.secrets.write(&tls, own.tls.as_ref(), texts, &[(RENEWED, self.renew_leaf.as_deref())]).await?;
                 let words = format!("a new certificate for the nodes stands in Secret {tls}: {}", why.words());
                 Ok(Some(("CertificateIssued", words)))
             }
             (Work::Trust, Held::Good(authority)) => {
-                let text = json!({ held::TRUSTED: issue::bundle(&authority.trusted) });
-                self.secrets.write(&tls, own.tls.as_ref(), text, json!({})).await?;
+                let text = trusting(&authority.trusted);
+                self.secrets.write(&tls, own.tls.as_ref(), text, &[]).await?;
                 let words = format!("nodes and clients trust {} authorities now", authority.trusted.len());
                 Ok(Some(("TrustChanged", words)))
             }
             (Work::DropPrevious, Held::Good(authority)) => {
-                let text = json!({ held::TRUSTED: issue::bundle(authority.trusted.get(..1).unwrap_or_default()) });
-                self.secrets.write(&ca, own.ca.as_ref(), text, json!({})).await?;
+                let text = trusting(authority.trusted.get(..1).unwrap_or_default());
+                self.secrets.write(&ca, own.ca.as_ref(), text, &[]).await?;
                 Ok(Some(("AuthorityDropped", "the earlier authority is not trusted any more".to_owned())))
             }
             _ => Ok(None),
@@ -376,11 +377,11 @@ impl Securing<'_> {
         match tokens::next(found.as_ref().map(|found| &found.content.data), belongs == Belongs::Ours) {
             TokenWork::Nothing => {}
             TokenWork::Make(keys) => {
-                let mut texts = serde_json::Map::new();
+                let mut texts = Texts::new();
                 for key in &keys {
-                    texts.insert((*key).to_owned(), Value::String(tokens::token(random()?)));
+                    texts.insert((*key).to_owned(), tokens::token(random()?));
                 }
-                self.secrets.write(&name, found.as_ref(), Value::Object(texts), json!({})).await?;
+                self.secrets.write(&name, found.as_ref(), texts, &[]).await?;
                 let note = format!("Secret {name} has new tokens: {}", keys.join(", "));
                 secured.done.push(("TokensMade", note));
             }
@@ -405,12 +406,15 @@ impl<T> Held<T> {
     }
 }
 
-fn texts(pair: &Pair, trusted: &[CertificateDer<'static>]) -> Value {
-    json!({
-        held::CERTIFICATE: pair.certificate,
-        held::KEY: pair.key,
-        held::TRUSTED: issue::bundle(trusted),
-    })
+fn trusting(trusted: &[CertificateDer<'static>]) -> Texts {
+    Texts::from([(held::TRUSTED.to_owned(), issue::bundle(trusted))])
+}
+
+fn texts(pair: &Pair, trusted: &[CertificateDer<'static>]) -> Texts {
+    let mut texts = trusting(trusted);
+    texts.insert(held::CERTIFICATE.to_owned(), pair.certificate.clone());
+    texts.insert(held::KEY.to_owned(), pair.key.clone());
+    texts
 }
 
 fn foreign(name: &str) -> String {

@@ -9,9 +9,11 @@ use crate::kubernetes::context::Context;
 use crate::kubernetes::error::ReconcileError;
 use crate::kubernetes::names::{self, FIELD_MANAGER};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A Secret as it was read.
 pub struct Found {
@@ -53,19 +55,22 @@ impl<'a> Secrets<'a> {
         &self,
         name: &str,
         found: Option<&Found>,
-        texts: Value,
-        annotations: Value,
+        texts: Texts,
+        annotations: Annotations<'_>,
     ) -> Result<(), ReconcileError> {
         let leadership = &self.context.leadership;
         match found {
             Some(found) => {
+                let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
                 let metadata = json!({ "resourceVersion": found.version, "annotations": annotations });
                 let body = Patch::Merge(json!({ "metadata": metadata, "stringData": texts }));
                 let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
                 calls::change(leadership, "change Secret", name, self.api.patch(name, &params, &body)).await?;
             }
             None => {
-                let secret = self.new_secret(name, texts, annotations)?;
+                let owner = self.resource.controller_owner_ref(&()).ok_or(ReconcileError::Incomplete("uid"))?;
+                let mut secret = new_secret(&self.resource.name_any(), name, owner, texts, annotations);
+                secret.metadata.namespace = Some(self.namespace.to_owned());
                 let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
                 calls::change(leadership, "make Secret", name, self.api.create(&params, &secret)).await?;
             }
@@ -73,19 +78,45 @@ impl<'a> Secrets<'a> {
         self.context.health.metrics.wrote();
         Ok(())
     }
+}
 
-    fn new_secret(&self, name: &str, texts: Value, annotations: Value) -> Result<Secret, ReconcileError> {
-        let owner = self.resource.controller_owner_ref(&()).ok_or(ReconcileError::Incomplete("uid"))?;
-        let cluster = self.resource.name_any();
-        let metadata = json!({
-            "name": name,
-            "namespace": self.namespace,
-            "labels": names::labels(&cluster),
-            "annotations": annotations,
-            "ownerReferences": [owner],
-        });
-        // The error would carry the value.
-        serde_json::from_value(json!({ "metadata": metadata, "type": "Opaque", "stringData": texts }))
-            .map_err(|_| ReconcileError::Unreadable(format!("Secret {name}")))
+/// Keys of a Secret and their values.
+pub type Texts = BTreeMap<String, String>;
+/// Annotations and their values; without one an annotation is taken away.
+pub type Annotations<'a> = &'a [(&'a str, Option<&'a str>)];
+
+fn new_secret(cluster: &str, name: &str, owner: OwnerReference, texts: Texts, annotations: Annotations<'_>) -> Secret {
+    let labels = names::labels(cluster);
+    let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    let annotations = annotations.iter().filter_map(|(key, value)| Some(((*key).to_owned(), (*value)?.to_owned())));
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels.as_object().into_iter().flatten().filter_map(text).collect()),
+            annotations: Some(annotations.collect()),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Opaque".to_owned()),
+        string_data: Some(texts),
+        ..Secret::default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_secret_is_the_resources_own_and_holds_what_it_is_given() {
+        let owner = OwnerReference { name: "orders".into(), uid: "u".into(), ..OwnerReference::default() };
+        let texts = Texts::from([("admin".into(), "token".into())]);
+        let secret = new_secret("orders", "orders-tokens", owner, texts, &[("a", Some("b")), ("c", None)]);
+        let annotations = secret.metadata.annotations.unwrap();
+        assert_eq!(annotations, BTreeMap::from([("a".into(), "b".into())]));
+        assert_eq!(secret.metadata.owner_references.unwrap()[0].uid, "u");
+        assert_eq!(secret.metadata.labels.unwrap()[names::INSTANCE], "orders");
+        assert_eq!(secret.string_data.unwrap()["admin"], "token");
     }
 }
