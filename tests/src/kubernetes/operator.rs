@@ -45,7 +45,7 @@ fn with_own_images(manifest: &str, tag: &str) -> String {
     let replaced = [
         (format!("image: coequal-operator:{FIRST}"), format!("image: localhost/coequal-operator:{tag}")),
         ("imagePullPolicy: IfNotPresent".to_owned(), "imagePullPolicy: Never".to_owned()),
-        (format!("\"coequal-node:{FIRST}\""), format!("\"localhost/coequal-node:{FIRST}\"")),
+        (format!("value: coequal-node:{FIRST}"), format!("value: localhost/coequal-node:{FIRST}")),
     ];
     replaced.into_iter().fold(manifest.to_owned(), |text, (from, to)| {
         assert!(text.contains(&from), "deploy/operator.yaml has no {from:?} any more; correct this test");
