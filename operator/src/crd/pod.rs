@@ -28,7 +28,7 @@ pub struct PodSpec {
     pub tolerations: Vec<TolerationSpec>,
     /// How nodes are spread over machines and zones. Without it: evenly over machines and over zones, as far as possible.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["topologyKey", "whenUnsatisfiable"]))]
     pub topology_spread_constraints: Vec<SpreadSpec>,
     /// Priority class of the pods; it has to exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,11 +36,11 @@ pub struct PodSpec {
     pub priority_class_name: Option<String>,
     /// Secrets with which the image is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<SecretName>,
     /// Environment variables of the nodes, besides the operator's own; not COEQUAL_… and not POD_NAME.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvironmentVariable>,
 }
 

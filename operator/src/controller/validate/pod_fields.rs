@@ -24,7 +24,7 @@ const POD_FIELDS: &[&str] = &[
 pub(super) fn pod(spec: &Fields<'_>, faults: &mut Vec<Fault>) -> PodSpec {
     let Some(fields) = spec.mapping("pod", faults) else { return PodSpec::default() };
     fields.refuse_unknown(POD_FIELDS, faults);
-    PodSpec {
+    let pod = PodSpec {
         labels: texts(&fields, "labels", bounds::RESERVED_LABELS, true, faults),
         annotations: texts(&fields, "annotations", bounds::RESERVED_ANNOTATIONS, false, faults),
         node_selector: texts(&fields, "nodeSelector", &[], true, faults),
@@ -37,7 +37,13 @@ pub(super) fn pod(spec: &Fields<'_>, faults: &mut Vec<Fault>) -> PodSpec {
             name(entry, "name", "a Secret", faults).map(|name| SecretName { name })
         }),
         env: environment(&fields, faults),
-    }
+    };
+    let twice = |field: &str| fields.path(field);
+    refuse_twice(&twice("env"), &pod.env, |variable| variable.name.clone(), faults);
+    refuse_twice(&twice("imagePullSecrets"), &pod.image_pull_secrets, |secret| secret.name.clone(), faults);
+    let place = |spread: &SpreadSpec| format!("{} with {:?}", spread.topology_key, spread.when_unsatisfiable);
+    refuse_twice(&twice("topologySpreadConstraints"), &pod.topology_spread_constraints, place, faults);
+    pod
 }
 
 /// A mapping of texts whose keys are names with an optional prefix.
@@ -209,7 +215,7 @@ fn spread(entry: &Fields<'_>, faults: &mut Vec<Fault>) -> Option<SpreadSpec> {
 }
 
 fn environment(pod: &Fields<'_>, faults: &mut Vec<Fault>) -> Vec<EnvironmentVariable> {
-    let found = entries(pod, "env", 32, faults, |entry, faults| {
+    entries(pod, "env", 32, faults, |entry, faults| {
         entry.refuse_unknown(&["name", "value"], faults);
         needed(entry, "name", faults);
         let name = entry.text("name", faults)?;
@@ -228,12 +234,15 @@ fn environment(pod: &Fields<'_>, faults: &mut Vec<Fault>) -> Vec<EnvironmentVari
             faults.push(Fault::new(entry.path("value"), "is longer than 4096 characters"));
         }
         Some(EnvironmentVariable { name: name.to_owned(), value })
-    });
-    for (index, variable) in found.iter().enumerate() {
-        if let Some(first) = found.iter().take(index).position(|before| before.name == variable.name) {
-            let path = format!("{}[{index}].name", pod.path("env"));
-            faults.push(Fault::new(path, format!("{} is already that of env[{first}]", variable.name)));
+    })
+}
+
+/// Refuses an entry that says the same again: Kubernetes knows such entries by these words alone.
+fn refuse_twice<T>(path: &str, list: &[T], word: impl Fn(&T) -> String, faults: &mut Vec<Fault>) {
+    for (index, entry) in list.iter().enumerate() {
+        let word_of_entry = word(entry);
+        if let Some(first) = list.iter().take(index).position(|before| word(before) == word_of_entry) {
+            faults.push(Fault::new(format!("{path}[{index}]"), format!("{word_of_entry} stands in [{first}] already")));
         }
     }
-    found
 }

@@ -186,11 +186,12 @@ fn refusals_of_pods() -> Vec<Refusal> {
             "COEQUAL_NAME is the operator's own",
         ),
         (
-            "variable twice",
-            pod("env: [{name: A}, {name: B}, {name: A}]"),
-            "spec.pod.env[2].name",
-            "A is already that of env[0]",
+            "spread twice",
+            pod("topologySpreadConstraints: [{topologyKey: z}, {topologyKey: z, maxSkew: 2}]"),
+            "spec.pod.topologySpreadConstraints[1]",
+            "z with ScheduleAnyway stands in [0] already",
         ),
+        ("variable twice", pod("env: [{name: A}, {name: B}, {name: A}]"), "spec.pod.env[2]", "A stands in [0] already"),
         ("no name of a variable", pod("env: [{name: 'A-B'}]"), "spec.pod.env[0].name", "is no name of a variable"),
     ]
 }
