@@ -7,7 +7,7 @@ use std::time::Duration;
 /// One node's API.
 #[derive(Clone)]
 pub struct Client {
-    /// `http://host:port`.
+    /// `scheme://host:port`.
     pub url: String,
     http: reqwest::Client,
 }
@@ -36,7 +36,12 @@ impl Client {
             .timeout(Duration::from_secs(20))
             .build()
             .expect("client");
-        Self { url: format!("http://{address}"), http }
+        Self::with(format!("http://{address}"), http)
+    }
+
+    /// The API at this URL, asked in a way of one's own.
+    pub fn with(url: String, http: reqwest::Client) -> Self {
+        Self { url, http }
     }
 
     /// A request whose connection or time may fail.

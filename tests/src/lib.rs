@@ -1,4 +1,5 @@
-//! Helpers of the black-box tests: clusters of real processes, a client, writers that remember, checkers.
+//! Helpers of the black-box tests: clusters of real processes, on this machine and on a real Kubernetes; a client, writers
+//! that remember, checkers.
 
 pub mod binaries;
 pub mod blockade;
@@ -6,6 +7,7 @@ pub mod checker;
 pub mod cities;
 pub mod client;
 pub mod cluster;
+pub mod kubernetes;
 pub mod local;
 pub mod source;
 pub mod writers;

@@ -1,0 +1,79 @@
+//! One test: a namespace of its own on the one cluster, skipped where there is no cluster.
+
+use super::api::Api;
+use super::operator::deploy_once;
+use super::place::Place;
+use super::report;
+use super::testcluster::TestCluster;
+use serde_json::json;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// What a scenario touches besides its own namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum With {
+    /// Nothing: others may run beside it.
+    OthersBeside,
+    /// The operator: others that touch it wait.
+    Operator,
+    /// Machines: nothing else runs meanwhile.
+    Machines,
+}
+
+static MACHINES: RwLock<()> = RwLock::new(());
+static OPERATOR: Mutex<()> = Mutex::new(());
+
+/// Held while a scenario runs.
+enum Turn {
+    Shared { _machines: RwLockReadGuard<'static, ()>, _operator: Option<MutexGuard<'static, ()>> },
+    Alone { _machines: RwLockWriteGuard<'static, ()> },
+}
+
+impl With {
+    fn turn(self) -> Turn {
+        if self == Self::Machines {
+            return Turn::Alone { _machines: MACHINES.write().unwrap_or_else(PoisonError::into_inner) };
+        }
+        // The operator first: whoever waits for it must not hold machines back.
+        let operator = (self == Self::Operator).then(|| OPERATOR.lock().unwrap_or_else(PoisonError::into_inner));
+        Turn::Shared { _machines: MACHINES.read().unwrap_or_else(PoisonError::into_inner), _operator: operator }
+    }
+}
+
+/// Runs a test in a namespace called `name`, in which Pod Security `restricted` is enforced. A failure is printed with
+/// everything that Kubernetes knows about it.
+pub fn scenario(name: &str, with: With, body: impl AsyncFnOnce(&Place)) {
+    let cluster = match TestCluster::find() {
+        Ok(cluster) => cluster,
+        Err(reason) => return println!("SKIPPED {name}: {reason}"),
+    };
+    deploy_once(&cluster);
+    let _turn = with.turn();
+    cluster.enter();
+    let entering = cluster.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .on_thread_start(move || entering.enter())
+        .build()
+        .expect("a runtime");
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let api = Api::connect();
+            let path = format!("/api/v1/namespaces/{name}");
+            if api.get(&path).await.is_some() {
+                cluster.kubectl(&["delete", "namespace", name, "--timeout=180s"]);
+            }
+            let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+            let namespace = json!({ "metadata": { "name": name, "labels": labels } });
+            api.create("/api/v1/namespaces", &namespace).await;
+            let place = Place { api, cluster: cluster.clone(), namespace: name.to_owned() };
+            body(&place).await;
+            place.api.delete(&path, None).await;
+        });
+    }));
+    if let Err(failure) = result {
+        report::print(&cluster, name);
+        resume_unwind(failure);
+    }
+}
