@@ -5,15 +5,6 @@ use super::testcluster::run;
 use super::wait::until;
 use std::process::Command;
 
-/// Which traffic of a pod is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// All of it: the node hears nobody and nobody hears it.
-    Everything,
-    /// The port between nodes: clients and the operator still reach it.
-    BetweenNodes,
-}
-
 /// A process in a pod, as this machine sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeProcess(i32);
@@ -63,27 +54,49 @@ impl Place {
         until(&format!("the process of {pod}"), async || find(program, &line).ok_or_else(|| line.clone())).await.0
     }
 
-    /// Cuts a pod's network; [`Place::heal`] takes this very cut away again.
-    pub async fn cut(&self, pod: &str, direction: Direction) {
-        self.rules("-I", pod, direction).await;
+    /// Cuts a pod's network: the node hears nobody and nobody hears it.
+    pub async fn cut(&self, pod: &str) {
+        self.rules("-I", pod).await;
     }
 
-    /// Takes a cut away.
-    pub async fn heal(&self, pod: &str, direction: Direction) {
-        self.rules("-D", pod, direction).await;
+    /// Takes the cut away.
+    pub async fn heal(&self, pod: &str) {
+        self.rules("-D", pod).await;
+    }
+
+    /// What comes to a pod comes slowly from now on.
+    pub async fn slow_down(&self, pod: &str) {
+        let (machine, interface) = self.interface(pod).await;
+        let tc = ["tc", "qdisc", "add", "dev", &interface, "root", "tbf", "rate", "2mbit", "burst", "32kb"];
+        self.cluster.on_machine(machine, &[&tc[..], &["latency", "5s"]].concat());
+    }
+
+    /// And as fast as ever again.
+    pub async fn speed_up(&self, pod: &str) {
+        let (machine, interface) = self.interface(pod).await;
+        self.cluster.on_machine(machine, &["tc", "qdisc", "del", "dev", &interface, "root"]);
+    }
+
+    /// The machine's end of a pod's network.
+    async fn interface(&self, pod: &str) -> (u32, String) {
+        let (machine, NodeProcess(pid)) = (self.machine(pod).await, self.process(pod).await);
+        let net = format!("--net=/proc/{pid}/ns/net");
+        // `2: eth0@if7: …`: the other end has the index 7.
+        let own = run(Command::new("nsenter").args([&net, "ip", "-o", "link", "show", "eth0"]));
+        let index = own.split("@if").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or("").to_owned();
+        let all = self.cluster.on_machine(machine, &["ip", "-o", "link"]);
+        let line = all.lines().find(|line| line.starts_with(&format!("{index}:")));
+        let name = line.and_then(|line| line.split([' ', '@']).nth(1));
+        (machine, name.unwrap_or_else(|| panic!("no interface {index} on node-{machine}: {all}")).to_owned())
     }
 
     /// In the pod's own network namespace, which outlives its process: pods of one machine meet without its rules.
-    async fn rules(&self, action: &str, pod: &str, direction: Direction) {
+    async fn rules(&self, action: &str, pod: &str) {
         let NodeProcess(pid) = self.process(pod).await;
         let net = format!("--net=/proc/{pid}/ns/net");
-        let port: &[&str] = match direction {
-            Direction::Everything => &[],
-            Direction::BetweenNodes => &["-p", "tcp", "-m", "multiport", "--ports", "7700"],
-        };
         for chain in ["INPUT", "OUTPUT"] {
             let head = [net.as_str(), "iptables", "-w", action, chain];
-            run(Command::new("nsenter").args(head).args(port).args(["-j", "DROP"]));
+            run(Command::new("nsenter").args(head).args(["-j", "DROP"]));
         }
     }
 }

@@ -10,6 +10,9 @@ use super::wait::{PATIENCE, until};
 use crate::client::Client;
 use reqwest::Method;
 use serde_json::Value;
+use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,7 +22,7 @@ const COLLECTION: &str = "/v1/databases/orders/collections/load";
 /// Between two writes, and between two reads: steady, not as much as the machine can.
 const PACE: Duration = Duration::from_millis(10);
 /// After a refusal, before another node is tried.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Longest time without an acknowledged write that clients may see; `COEQUAL_GAP_MAX_MS` on machines that stall.
 pub fn gap_max() -> Duration {
@@ -73,7 +76,8 @@ impl Load {
         let checker = tokio::spawn(check(client, Arc::clone(&shared)));
         let stalls = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || stalls(&shared)
+            let path = place.cluster.directory.join(format!("witness-{}", place.namespace));
+            move || stalls(&shared, &path)
         });
         let load = Self { shared, writer, checker, stalls };
         load.goes_on().await;
@@ -114,7 +118,7 @@ impl Load {
         let faults = self.shared.faults.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         assert!(faults.is_empty(), "{what}: {faults:#?}");
         assert!(reads > 0, "{what}: no read was answered");
-        // While this very process was not run, no client could have written either.
+        // While the machine let not even the witness write, no client could have been served either.
         assert!(gap <= gap_max + stall, "{what}: no write was acknowledged for {gap:?}; the machine stalled {stall:?}");
         written
     }
@@ -198,13 +202,16 @@ async fn check(client: Client, shared: Arc<Shared>) -> u64 {
     reads
 }
 
-/// How long this process was not run at a time, although it wanted to.
-fn stalls(shared: &Shared) -> Duration {
-    const TICK: Duration = Duration::from_millis(10);
+/// How long at a time the machine let nobody write: a witness that writes 4 KiB to the volumes' disk, syncs, and sleeps.
+fn stalls(shared: &Shared, path: &Path) -> Duration {
+    const TICK: Duration = Duration::from_millis(20);
+    let mut file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut longest = Duration::ZERO;
     while !shared.is_over() {
         let begun = Instant::now();
         std::thread::sleep(TICK);
+        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&[1; 4096]));
+        written.and_then(|()| file.sync_data()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         longest = longest.max(begun.elapsed().saturating_sub(TICK));
     }
     longest

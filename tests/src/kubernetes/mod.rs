@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod documents;
 mod faults;
 mod load;
 mod operator;
@@ -13,9 +14,10 @@ mod scenario;
 mod testcluster;
 mod wait;
 
-pub use access::{Access, send_until_done};
+pub use access::Access;
 pub use api::{Api, at};
-pub use faults::{Direction, NodeProcess};
+pub use documents::{expect_imported, import};
+pub use faults::NodeProcess;
 pub use load::{Load, expect_everywhere, gap_max};
 pub use operator::OPERATOR_NAMESPACE;
 pub use place::{Place, condition, is_ready, node_of};

@@ -59,6 +59,12 @@ impl TestCluster {
         )
     }
 
+    /// A command in the network of machine `number`, and what it prints.
+    pub fn on_machine(&self, number: u32, command: &[&str]) -> String {
+        let net = format!("--net=/run/netns/{}-{number}", self.network);
+        run(Command::new("nsenter").arg(net).args(command))
+    }
+
     /// Whether a process of the cluster, such as `kubelet-node-1`, runs.
     pub fn is_running(&self, name: &str) -> bool {
         let pid = std::fs::read_to_string(self.directory.join("pid").join(name)).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A node that nobody reaches, and its way back: with its place kept, and without.
 
 use coequal_tests::cluster::replication;
-use coequal_tests::kubernetes::{Direction, Load, Place, With, condition, scenario, until};
+use coequal_tests::kubernetes::{Load, Place, With, at, condition, import, scenario, until};
 use serde_json::{Value, json};
 
 /// What orders-0 says of the database.
@@ -13,7 +13,10 @@ async fn view(place: &Place) -> Result<Value, String> {
 
 fn voters(view: &Value) -> Vec<String> {
     let nodes = view["nodes"].as_array().into_iter().flatten();
-    nodes.filter(|node| node["role"] == "voter").map(|node| node["name"].as_str().unwrap_or("").to_owned()).collect()
+    let voters = nodes.filter(|node| node["role"] == "voter").map(|node| at(node, "/name"));
+    let mut names: Vec<String> = voters.collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -25,7 +28,7 @@ fn a_node_that_was_away_is_shown_offline_synchronizing_and_online_and_keeps_its_
         let load = Load::start(place, 0).await;
         let before = view(place).await.expect("orders-0 answers");
 
-        place.cut("orders-1", Direction::Everything).await;
+        place.cut("orders-1").await;
         place.until_node("orders-1", "OFFLINE").await;
         // A wish that needs everybody waits, and says for whom.
         place.scale(2).await;
@@ -46,11 +49,13 @@ fn a_node_that_was_away_is_shown_offline_synchronizing_and_online_and_keeps_its_
         .await;
         assert_eq!(voters(&view(place).await.expect("an answer")).len(), 3, "its place is kept");
 
-        place.cut("orders-1", Direction::BetweenNodes).await;
+        // Enough to be seen on its way back.
+        import(place, 10_000).await;
         place.process("orders-1").await.kill();
-        place.heal("orders-1", Direction::Everything).await;
+        place.slow_down("orders-1").await;
+        place.heal("orders-1").await;
         place.until_node("orders-1", "SYNCHRONIZING").await;
-        place.heal("orders-1", Direction::BetweenNodes).await;
+        place.speed_up("orders-1").await;
         let message = place.until_node("orders-1", "ONLINE").await;
         assert_eq!(message, "");
         place.until_ready(3).await;
@@ -67,7 +72,7 @@ fn without_hot_alignment_a_node_that_was_away_is_removed_and_deployed_anew() {
         place.start(spec).await;
         let load = Load::start(place, 0).await;
         let before = view(place).await.expect("orders-0 answers");
-        place.cut("orders-1", Direction::Everything).await;
+        place.cut("orders-1").await;
         let (_, took) = until("orders-1 is out of the database", async || {
             let view = view(place).await?;
             let voters = voters(&view);
@@ -76,7 +81,7 @@ fn without_hot_alignment_a_node_that_was_away_is_removed_and_deployed_anew() {
         .await;
         println!("TIME until a lost node was removed (grace 3 s): {took:.1?}");
         load.goes_on().await;
-        place.heal("orders-1", Direction::Everything).await;
+        place.heal("orders-1").await;
         let (_, took) = until("orders-1 votes again", async || {
             let view = view(place).await?;
             let voters = voters(&view);

@@ -46,11 +46,13 @@ fn an_upgrade_of_the_operator_restarts_no_node() {
     });
 }
 
-/// Kills whichever operator leads, by force, after a while; its Deployment makes another.
+/// Kills the operator that leads, after a while, without a word to its lease. Its pod goes too, so that the next one
+/// starts at once and not after kubelet's growing pauses.
 async fn kill_leader_after(place: &Place, ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
     let (pod, _) = until("an operator leads", async || leader(place).await).await;
     println!("{}: {pod} is killed after {ms} ms", place.namespace);
+    place.operator_process(&pod).await.kill();
     place.api.delete(&format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}"), Some(0)).await;
 }
 

@@ -1,7 +1,9 @@
 //! Volumes: lost, growing, full.
 
 use coequal_tests::kubernetes::{Load, Place, With, at, condition, node_of, scenario, until};
+use reqwest::Method;
 use serde_json::json;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -25,15 +27,46 @@ fn a_deleted_volume_makes_a_new_node_of_the_old_name() {
 }
 
 /// Folder in which the volume of a node is mounted.
-async fn volume(place: &Place, pod: &str) -> std::path::PathBuf {
+async fn volume(place: &Place, pod: &str) -> PathBuf {
     let claim = place.object(&format!("persistentvolumeclaims/data-{pod}")).await;
     place.cluster.directory.join("volumes").join(at(&claim, "/spec/volumeName"))
 }
 
-fn available(folder: &std::path::Path) -> u64 {
+fn available(folder: &Path) -> u64 {
     let output = Command::new("df").args(["--output=avail", "-B1"]).arg(folder).output().expect("df");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().last().and_then(|line| line.trim().parse().ok()).unwrap_or_else(|| panic!("df: {text}"))
+}
+
+/// Takes all the space that is left, in files that get smaller and smaller.
+fn fill(folder: &Path) {
+    let mut size = available(folder);
+    for at in 0.. {
+        if size < 4096 {
+            break;
+        }
+        let file = folder.join(format!("ballast-{at}"));
+        let output = Command::new("fallocate").arg("-l").arg(size.to_string()).arg(&file).output().expect("fallocate");
+        if !output.status.success() {
+            size = size * 3 / 4;
+        }
+    }
+    println!("{}: {} bytes left", folder.display(), available(folder));
+}
+
+/// Writes large documents through one node until it answers as wanted.
+async fn until_answer(place: &Place, pod: &str, status: u16) {
+    let (client, value) = (place.node_client(pod).await, "x".repeat(200_000));
+    let mut at = 0;
+    until(&format!("{pod} answers a write with {status}"), async || {
+        at += 1;
+        let path = format!("/v1/databases/orders/collections/large/documents/k{at}");
+        let headers = [("content-type", "application/json"), ("coequal-deadline-ms", "3000")];
+        let answer = client.try_send(Method::PUT, &path, &headers, format!("{{\"v\":\"{value}\"}}")).await;
+        let answer = answer.map_err(|error| format!("{error:?}"))?;
+        if answer.status == status { Ok(()) } else { Err(format!("{} {}", answer.status, answer.body)) }
+    })
+    .await;
 }
 
 async fn until_volumes_have(place: &Place, size: &str) -> Duration {
@@ -56,15 +89,14 @@ fn a_full_disk_hurts_one_node_and_a_larger_volume_heals_it() {
         let pods = place.pods().await;
         let load = Load::start(place, 0).await;
         let folder = volume(place, "orders-2").await;
-        let ballast = folder.join("ballast");
-        let filled = Command::new("fallocate").arg("-l").arg(available(&folder).to_string()).arg(&ballast).status();
-        assert!(filled.is_ok_and(|status| status.success()), "{} is filled", folder.display());
+        fill(&folder);
+        until_answer(place, "orders-2", 507).await;
         load.goes_on().await;
-        println!("{}: {} bytes left", folder.display(), available(&folder));
 
         place.patch(json!({ "spec": { "storage": { "size": "800Mi" } } })).await;
         let took = until_volumes_have(place, "800Mi").await;
         println!("TIME growth of three volumes: {took:.1?}");
+        until_answer(place, "orders-2", 201).await;
         place.until_ready(3).await;
         let set = place.api.get(&place.stateful_set("orders")).await.unwrap_or_default();
         let template = at(&set, "/spec/volumeClaimTemplates/0/spec/resources/requests/storage");
