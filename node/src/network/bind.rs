@@ -19,7 +19,8 @@ fn instead(address: SocketAddr) -> Option<SocketAddr> {
 
 /// The kernel was started without IPv6, or every IPv6 address was taken away from it.
 fn is_no_such_family(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 #[cfg(test)]
