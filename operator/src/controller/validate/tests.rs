@@ -131,6 +131,12 @@ fn refusals_of_pods() -> Vec<Refusal> {
             "is \"a b\"; use at most 63",
         ),
         ("a number as label", pod("labels: {a: 1}"), "spec.pod.labels.a", "is the number 1; write a text"),
+    ]
+}
+
+fn refusals_of_lists_of_pods() -> Vec<Refusal> {
+    let pod = |fields: &str| with_spec(&format!("{{pod: {{{fields}}}}}"));
+    vec![
         (
             "toleration of nothing",
             pod("tolerations: [{effect: NoSchedule}]"),
@@ -309,6 +315,7 @@ fn every_refusal_has_its_path_and_a_message_that_helps() {
         refusals_of_names(),
         refusals_of_containers(),
         refusals_of_pods(),
+        refusals_of_lists_of_pods(),
         refusals_of_replicas_and_databases(),
         refusals_of_settings(),
     ];

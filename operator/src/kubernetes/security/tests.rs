@@ -247,7 +247,8 @@ fn tokens_are_made_once_and_never_overwritten() {
     let both = |admin: &str, reader: &str| Some(vec![(ADMIN, admin.to_owned()), (READ_ONLY, reader.to_owned())]);
     let alone = |key: &'static str| Some(vec![(key, a.to_owned())]);
     // What the Secret holds, whether it is ours, and what is wrong with it or made.
-    let table: [(&str, Option<Vec<(&str, String)>>, bool, Result<&[&str], &str>); 10] = [
+    type Case<'a> = (&'a str, Option<Vec<(&'a str, String)>>, bool, Result<&'a [&'a str], &'a str>);
+    let table: [Case; 10] = [
         ("none", None, true, Ok(&[ADMIN, READ_ONLY])),
         ("both", both(a, b), true, Ok(&[])),
         ("a person's", both(a, b), false, Ok(&[])),
