@@ -43,7 +43,8 @@ pub(super) fn cluster(
         }
     }
     let (name, replicas) = (name?.to_owned(), replicas?);
-    Some(ValidatedDatabaseCluster { name, replicas, databases, storage, retention, image, resources })
+    let copies = Vec::new();
+    Some(ValidatedDatabaseCluster { name, replicas, databases, storage, retention, image, resources, copies })
 }
 
 fn databases(
