@@ -99,12 +99,29 @@ const ROOMS: &[Room] = &[
         path: "coequal_operator::local",
         sees: &["operator", "nodes", "decisions", "controller", "crd", "types", "node", "node arguments"],
     },
+    Room {
+        name: "plugin",
+        files: &["operator/src/plugin/"],
+        path: "coequal_operator::plugin",
+        sees: &["kubernetes", "controller", "crd", "types"],
+    },
     // The hidden subcommand that runs a replica takes a node's arguments and hands them on.
     Room {
         name: "operator",
         files: &["operator/src/"],
         path: "coequal_operator",
-        sees: &["local", "kubernetes", "nodes", "decisions", "controller", "crd", "types", "node", "node arguments"],
+        sees: &[
+            "local",
+            "kubernetes",
+            "plugin",
+            "nodes",
+            "decisions",
+            "controller",
+            "crd",
+            "types",
+            "node",
+            "node arguments",
+        ],
     },
     Room { name: "bench", files: &["bench/"], path: "coequal_bench", sees: &[] },
     Room { name: "tests", files: &["tests/"], path: "coequal_tests", sees: &[] },
@@ -117,14 +134,18 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ("axum", &["api", "node", "kubernetes"], "HTTP is the api's"),
     ("hyper", &["api"], "HTTP is the api's"),
     ("tower", &["api"], "HTTP is the api's"),
-    ("kube", &["crd", "controller", "operator", "kubernetes", "build"], "only the operator knows Kubernetes"),
-    ("k8s_openapi", &["crd", "controller", "operator", "kubernetes", "build"], "only the operator knows Kubernetes"),
+    ("kube", &["crd", "controller", "operator", "kubernetes", "plugin", "build"], "only the operator knows Kubernetes"),
+    (
+        "k8s_openapi",
+        &["crd", "controller", "operator", "kubernetes", "plugin", "build"],
+        "only the operator knows Kubernetes",
+    ),
     (
         "reqwest",
         &["local", "nodes", "kubernetes"],
         "nodes speak frames with each other, not HTTP, and decisions do no I/O",
     ),
-    ("rustls", &["tls", "nodes", "kubernetes"], "TLS can be replaced in one folder"),
+    ("rustls", &["tls", "nodes", "kubernetes", "plugin"], "TLS can be replaced in one folder"),
     ("tokio", &NOT_PURE, "decisions have no runtime"),
     ("std::time::Instant", &NOT_PURE, "decisions get the time as a value"),
     ("std::time::SystemTime", &NOT_PURE, "decisions get the time as a value"),
@@ -138,9 +159,10 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ("getrandom", &NOT_PURE, "randomness comes in as a value"),
 ];
 
-const NOT_PURE: [&str; 14] = [
+const NOT_PURE: [&str; 15] = [
     "nodes",
     "kubernetes",
+    "plugin",
     "tls",
     "storage",
     "network",

@@ -15,7 +15,7 @@ pub use spec::{
     DatabaseSpec, ReplicatedDatabase, ReplicatedDatabaseSpec, ResourceAmounts, ResourcesSpec, RetentionPolicy,
     StorageSpec, TlsSpec, VolumeRetention,
 };
-pub use status::{DatabaseOnNodeStatus, DatabaseSummary, NodeSummary, ReplicatedDatabaseStatus};
+pub use status::{DatabaseOnNodeStatus, DatabaseSummary, NodeSummary, ReplicatedDatabaseStatus, UNSEEN};
 
 use kube::CustomResourceExt as _;
 
@@ -89,6 +89,13 @@ mod tests {
     #[test]
     fn the_definition_stays_far_below_what_client_side_apply_can_carry() {
         assert!(definition_yaml().unwrap().len() < 200_000);
+    }
+
+    #[test]
+    fn a_resource_that_nobody_has_seen_is_not_taken_for_finished() {
+        let definition = serde_json::to_value(ReplicatedDatabase::crd()).unwrap();
+        let status = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+        assert_eq!(status["default"], serde_json::json!({ "observedGeneration": UNSEEN }));
     }
 
     #[test]

@@ -4,9 +4,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// `observedGeneration` of a resource that no operator has looked at.
+pub const UNSEEN: i64 = -1;
+
 /// What is, as the operator saw it last.
+// The API server gives this default to a resource that no operator has seen: tools that find no status at all (kstatus:
+// Flux, helm --wait) would take it for finished.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = { "observedGeneration": UNSEEN }))]
 pub struct ReplicatedDatabaseStatus {
     /// Generation of the spec that this status answers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -129,6 +129,7 @@ pub async fn ask_nodes(turn: &Turn<'_>, step: &Step, acted: &mut Acted) {
     let reason = match step {
         Step::Initialize(_) => R::Initializing,
         Step::CreateDatabase { .. } | Step::ChangeSettings { .. } => R::CreatingDatabases,
+        Step::Deploy { .. } => R::Synchronizing,
         Step::Remove { .. } | Step::Admit { .. } | Step::Stop { .. } => R::RemovingNodes,
         Step::Start(_) | Step::WaitFor(_) | Step::Nothing => R::NodesStarting,
     };
@@ -156,6 +157,7 @@ fn event_reason(step: &Step) -> &'static str {
         Step::Initialize(_) => "ClusterInitialized",
         Step::CreateDatabase { .. } => "DatabaseCreated",
         Step::ChangeSettings { .. } => "SettingsChanged",
+        Step::Deploy { .. } => "DeployingDatabase",
         Step::Remove { .. } => "RemovingNode",
         Step::Admit { .. } => "RemovalCalledOff",
         Step::Start(_) | Step::Stop { .. } | Step::WaitFor(_) | Step::Nothing => "Reconciled",

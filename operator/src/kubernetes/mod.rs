@@ -30,4 +30,5 @@ mod stores;
 mod subset;
 
 pub use check::main as check;
+pub use names::{RESTART, claim_name, selector_text};
 pub use run::main;

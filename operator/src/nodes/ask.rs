@@ -10,6 +10,7 @@ pub fn asked(step: &Step) -> Option<&NodeName> {
         Step::Initialize(name) => Some(name),
         Step::CreateDatabase { via, .. }
         | Step::ChangeSettings { via, .. }
+        | Step::Deploy { via, .. }
         | Step::Admit { via, .. }
         | Step::Remove { via, .. } => Some(via),
         Step::Start(_) | Step::Stop { .. } | Step::WaitFor(_) | Step::Nothing => None,
@@ -22,6 +23,7 @@ pub async fn ask(client: &NodeClient, step: &Step) -> Result<(), ClientError> {
         Step::Initialize(_) => client.initialize().await,
         Step::CreateDatabase { name, settings, .. } => client.create_database(name, settings).await,
         Step::ChangeSettings { name, patch, .. } => client.change_settings(name, patch).await,
+        Step::Deploy { name, node, .. } => client.deploy(name, node).await,
         Step::Admit { peer_address, .. } => client.add_node(peer_address).await,
         Step::Remove { id, .. } => client.remove_node(*id).await,
         Step::Start(_) | Step::Stop { .. } | Step::WaitFor(_) | Step::Nothing => Ok(()),
@@ -37,6 +39,7 @@ pub fn done_words(step: &Step) -> String {
             let changes = serde_json::to_string(patch).unwrap_or_default();
             format!("database {name} settings changed: {changes}")
         }
+        Step::Deploy { name, node, .. } => format!("database {name} is being copied to {node}, as was asked for"),
         Step::Admit { name, .. } => format!("{name} stays in the cluster after all"),
         Step::Remove { name, id, .. } => format!("{name} is being removed from the cluster (node id {id})"),
         Step::Start(name) => format!("{name} started"),

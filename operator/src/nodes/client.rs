@@ -3,7 +3,7 @@
 use coequal_types::rest::{
     AddNode, ClusterDescription, DatabaseList, NodeDescription, Problem, ReplicationDescription, SettingsPatch,
 };
-use coequal_types::{DatabaseName, DatabaseSettings, NodeId};
+use coequal_types::{DatabaseName, DatabaseSettings, NodeId, NodeName};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use rustls::crypto::ring::default_provider;
 use rustls::{ClientConfig, RootCertStore};
@@ -149,6 +149,11 @@ impl NodeClient {
     /// Changes settings of a database.
     pub async fn change_settings(&self, name: &DatabaseName, patch: &SettingsPatch) -> Result<(), ClientError> {
         self.change(Method::PATCH, &format!("/v1/databases/{name}/configuration"), Some(patch)).await
+    }
+
+    /// Begins to copy a database to a node.
+    pub async fn deploy(&self, name: &DatabaseName, node: &NodeName) -> Result<(), ClientError> {
+        self.change(Method::POST, &format!("/v1/databases/{name}/nodes/{node}/deploy"), None::<&()>).await
     }
 
     /// Takes a node in (again).

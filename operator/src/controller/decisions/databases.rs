@@ -2,9 +2,9 @@
 
 use super::Step;
 use crate::controller::observed::{Observed, ObservedNode};
-use crate::controller::validate::ValidatedDatabaseCluster;
-use coequal_types::rest::SettingsPatch;
-use coequal_types::{DatabaseName, DatabaseSettings, WriteQuorum};
+use crate::controller::validate::{Copy, ValidatedDatabaseCluster};
+use coequal_types::rest::{DatabaseOnNode, SettingsPatch};
+use coequal_types::{DatabaseName, DatabaseSettings, DatabaseStatus, NodeName, NodeStatus, WriteQuorum};
 use std::collections::BTreeSet;
 
 /// The next change of a database, and what a later one waits for.
@@ -37,6 +37,22 @@ pub(super) fn step(wish: &ValidatedDatabaseCluster, via: &ObservedNode) -> (Opti
         return (Some(step), waits);
     }
     (None, waits)
+}
+
+/// A copy that was asked for and is not there: its node is in the cluster, and tells nothing of the database.
+pub(super) fn copy(wish: &ValidatedDatabaseCluster, desired: &[NodeName], via: &ObservedNode) -> Option<Step> {
+    let exists = |name: &DatabaseName| via.databases.iter().flatten().any(|known| known.name == *name);
+    let lacks = |copy: &&Copy| {
+        let nodes = via.view.iter().flat_map(|view| &view.nodes).filter(|node| node.name == copy.node);
+        nodes.filter(|node| node.reachable && !node.leaving && node.status == NodeStatus::Online).any(|node| {
+            let has =
+                |known: &DatabaseOnNode| known.name == copy.database && known.status != DatabaseStatus::NotAvailable;
+            !node.databases.iter().any(has)
+        })
+    };
+    let wished = wish.copies.iter().filter(|copy| desired.contains(&copy.node) && exists(&copy.database));
+    let copy = wished.clone().find(lacks)?;
+    Some(Step::Deploy { via: via.name.clone(), name: copy.database.clone(), node: copy.node.clone() })
 }
 
 /// A number is checked by the nodes against the members of now, which may still be on their way to `replicas`.

@@ -40,6 +40,15 @@ pub enum Step {
         /// What differs.
         patch: SettingsPatch,
     },
+    /// Copy a database to a node, because somebody asked for it.
+    Deploy {
+        /// The node to ask.
+        via: NodeName,
+        /// Name of the database.
+        name: DatabaseName,
+        /// The node that gets it.
+        node: NodeName,
+    },
     /// Take a node in again whose removal was called off.
     Admit {
         /// The node to ask.
@@ -87,6 +96,7 @@ pub fn next_step(wish: &ValidatedDatabaseCluster, seen: &Observed) -> Step {
     step.or_else(|| membership::admit(&desired, seen, via))
         .or_else(|| membership::remove_lost_identity(&desired, seen, via))
         .or_else(|| membership::remove_surplus(wish, &desired, seen, via))
+        .or_else(|| databases::copy(wish, &desired, via))
         .or_else(|| waits.map(Step::WaitFor))
         .or_else(|| wait_for_unhealthy(&desired, seen))
         .unwrap_or(Step::Nothing)

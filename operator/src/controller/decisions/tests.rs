@@ -331,3 +331,46 @@ fn databases_that_are_no_longer_declared_are_named() {
     let names = undeclared(&wish("{databases: [{name: p}]}"), &cluster(3, &members(3)));
     assert_eq!(names.iter().map(DatabaseName::as_str).collect::<Vec<_>>(), ["o"]);
 }
+
+#[test]
+fn a_copy_that_was_asked_for_is_made_where_it_is_missing_and_can_be() {
+    let wish = |text: &str| {
+        let metadata = format!("{{name: o, annotations: {{coequal.dev/deploy: '{text}'}}}}");
+        let head = format!("apiVersion: coequal.dev/v1alpha1, kind: ReplicatedDatabase, metadata: {metadata}");
+        validate(&format!("{{{head}, spec: {{databases: [{{name: o, autoDeploy: false}}]}}}}")).unwrap()
+    };
+    let settings = DatabaseSettings { auto_deploy: false, ..DatabaseSettings::default() };
+    let seen = |change: &dyn Fn(&mut NodeView)| {
+        let mut members = members(3);
+        change(&mut members[2]);
+        with(cluster(3, &members), |seen| {
+            for node in &mut seen.nodes {
+                node.databases = Some(vec![database(settings.clone())]);
+            }
+        })
+    };
+    let copy = |status| {
+        let (name, uuid) = ("o".parse().unwrap(), Uuid::from_u128(1));
+        coequal_types::rest::DatabaseOnNode { name, uuid, status, progress: None, message: None }
+    };
+    let deploy = Step::Deploy { via: name(0), name: "o".parse().unwrap(), node: name(2) };
+    type Case<'a> = (&'a str, &'a str, &'a dyn Fn(&mut NodeView), Step);
+    let cases: [Case<'_>; 8] = [
+        ("missing", "o@o-2", &|_| {}, deploy.clone()),
+        (
+            "told as not there",
+            "o@o-2",
+            &|node| node.databases = vec![copy(DatabaseStatus::NotAvailable)],
+            deploy.clone(),
+        ),
+        ("on its way", "o@o-2", &|node| node.databases = vec![copy(DatabaseStatus::Synchronizing)], Step::Nothing),
+        ("there", "o@o-2", &|node| node.databases = vec![copy(DatabaseStatus::Online)], Step::Nothing),
+        ("not reached", "o@o-2", &|node| node.reachable = false, Step::Nothing),
+        ("not asked for", "", &|_| {}, Step::Nothing),
+        ("a node that is not wished", "o@o-7", &|_| {}, Step::Nothing),
+        ("a database that does not exist", "x@o-2", &|_| {}, Step::Nothing),
+    ];
+    for (case, text, change, expected) in cases {
+        assert_eq!(next_step(&wish(text), &seen(change)), expected, "{case}");
+    }
+}

@@ -1,5 +1,6 @@
 //! From the text of a manifest to a cluster that can be run, or to all faults at once.
 
+mod copies;
 mod fault;
 mod fields;
 mod file;
@@ -12,8 +13,10 @@ mod suggest;
 mod tests;
 mod yaml;
 
+pub use copies::{Copy, DEPLOY};
 pub use fault::{Fault, Faults};
 pub use file::{MANIFEST_BYTES_MAX, read_manifest};
+pub use suggest::nearest;
 
 use crate::crd::{PodSpec, ResourcesSpec, RetentionPolicy, bounds};
 use coequal_types::{DatabaseName, DatabaseSettings, NodeName};
@@ -40,6 +43,8 @@ pub struct ValidatedDatabaseCluster {
     pub pod: PodSpec,
     /// Secret with the nodes' certificate, if a person looks after it; without effect in local mode.
     pub certificate_secret: Option<String>,
+    /// Copies that were asked for by the annotation, besides those that come by themselves.
+    pub copies: Vec<Copy>,
 }
 
 /// A database that was asked for.
@@ -94,8 +99,12 @@ fn manifest(root: Fields<'_>, faults: &mut Vec<Fault>) -> Option<ValidatedDataba
     root.refuse_unknown(&["apiVersion", "kind", "metadata", "spec", "status"], faults);
     expect_exactly(&root, "apiVersion", crate::crd::API_VERSION, faults);
     expect_exactly(&root, "kind", crate::crd::KIND, faults);
+    let mut copies = Vec::new();
     let name = match root.mapping("metadata", faults) {
-        Some(metadata) => resource_name(&metadata, faults),
+        Some(metadata) => {
+            copies = copies::asked_for(&metadata, faults);
+            resource_name(&metadata, faults)
+        }
         None => {
             if !root.has("metadata") {
                 faults.push(Fault::new("metadata", "is missing; write metadata: { name: orders }"));
@@ -107,7 +116,7 @@ fn manifest(root: Fields<'_>, faults: &mut Vec<Fault>) -> Option<ValidatedDataba
         faults.push(Fault::new("spec", "is missing; write spec: {} to take every default"));
     }
     let spec = root.mapping("spec", faults)?;
-    spec::cluster(&spec, name.as_deref(), faults)
+    spec::cluster(&spec, name.as_deref(), faults).map(|cluster| ValidatedDatabaseCluster { copies, ..cluster })
 }
 
 fn expect_exactly(root: &Fields<'_>, field: &str, expected: &str, faults: &mut Vec<Fault>) {

@@ -57,6 +57,7 @@ pub(super) fn cluster(
         resources,
         pod,
         certificate_secret,
+        copies: Vec::new(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The name that somebody probably meant.
 
 /// The known name that is nearest to `written`, if one is near enough to be a slip.
-pub(super) fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     let fold = |text: &str| text.to_lowercase().replace(['-', '_'], "");
     let wanted = fold(written);
     let allowed = (wanted.chars().count() / 3).max(1);

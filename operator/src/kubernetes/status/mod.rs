@@ -1,6 +1,8 @@
 //! What stands in `status`. Pure: from what was seen to what is written, with numbers coarse enough to stay still.
 
 #[cfg(test)]
+mod samples_test;
+#[cfg(test)]
 mod tests;
 
 use crate::controller::cluster_status::{Counted, reason};
