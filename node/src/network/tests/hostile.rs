@@ -4,7 +4,7 @@ use super::samples::accept;
 use super::*;
 use coequal_protocol::Key;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Sends bytes to the node's port and returns when the node has closed the connection.
 async fn pester(address: &str, bytes: &[u8]) {
