@@ -3,6 +3,7 @@
 //! The cluster's `kubectl proxy` adds the administrator's credentials.
 
 use super::wait::until;
+use crate::client::builder;
 use reqwest::Method;
 use serde_json::Value;
 use std::time::Duration;
@@ -19,9 +20,8 @@ pub struct Api {
 impl Api {
     /// As the administrator of the cluster in whose network this thread is.
     pub fn connect() -> Self {
-        let builder =
-            reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(20));
-        Self { http: builder.build().expect("client") }
+        let client = builder().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(20));
+        Self { http: client.build().expect("client") }
     }
 
     /// One request; `Err` holds the status code and the message of the refusal, or 0 and what went wrong on the way.
