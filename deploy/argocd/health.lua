@@ -18,24 +18,21 @@ local conditions = {}
 for _, condition in ipairs(obj.status.conditions) do
   conditions[condition.type] = condition
 end
-local ready, stalled, available = conditions.Ready, conditions.Stalled, conditions.Available
+local ready, stalled = conditions.Ready, conditions.Stalled
 
 if stalled ~= nil and stalled.status == "True" then
   hs.status = "Degraded"
   hs.message = stalled.reason .. ": " .. (stalled.message or "")
   return hs
 end
--- Once it has served, the loss of the majority is more than a change under way.
-if available ~= nil and available.status == "False" and available.reason == "NoQuorum" then
-  hs.status = "Degraded"
-  hs.message = "NoQuorum: " .. (available.message or "")
-  return hs
-end
 if ready == nil then
   return hs
 end
 hs.message = ready.reason .. ": " .. (ready.message or "")
-if ready.status == "True" then
+-- The loss of the majority is more than a change under way; while nodes start, the reason is another one.
+if ready.reason == "NoQuorum" then
+  hs.status = "Degraded"
+elseif ready.status == "True" then
   hs.status = "Healthy"
   if ready.reason == "Hibernated" then
     hs.status = "Suspended"

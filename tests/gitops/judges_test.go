@@ -22,6 +22,7 @@ var judgements = map[string]struct {
 	"fresh":         {status.InProgressStatus, "Progressing"},
 	"begun":         {status.InProgressStatus, "Progressing"},
 	"starting":      {status.InProgressStatus, "Progressing"},
+	"waking":        {status.InProgressStatus, "Progressing"},
 	"synchronizing": {status.InProgressStatus, "Progressing"},
 	"ready":         {status.CurrentStatus, "Healthy"},
 	"changed":       {status.InProgressStatus, "Progressing"},

@@ -1,6 +1,6 @@
 //! What is delivered besides the programs: the chart, and the manifests that are made from it.
 
-use coequal_tests::binaries::root;
+use coequal_tests::binaries::{program, root};
 use coequal_tests::cluster::Cluster;
 use coequal_tests::helm;
 use std::collections::BTreeSet;
@@ -111,6 +111,30 @@ fn uninstalling_keeps_the_definition_unless_told_otherwise() {
         assert!(output.status.success(), "{}", text(&output));
         assert_eq!(text(&output).contains("helm.sh/resource-policy: keep"), expected, "{values:?}");
     }
+}
+
+/// Without a builder of containers: the root filesystem that the Containerfile takes, entered as a pod would be.
+#[test]
+fn the_root_of_an_image_is_enough_to_run_the_program_as_nobody() {
+    let name = "the_root_of_an_image_is_enough_to_run_the_program_as_nobody";
+    // SAFETY: asks for the user id of this process, and cannot fail.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if !is_root {
+        println!("SKIPPED {name}: only root may enter another root filesystem");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    for binary in ["coequal-node", "coequal-operator"] {
+        let to = directory.path().join(binary);
+        let made = run(Command::new("deploy/rootfs").arg(&to).arg(program(binary)));
+        assert!(made.status.success(), "{}", text(&made));
+        let inside = format!("/usr/local/bin/{binary}");
+        let entered = run(Command::new("chroot").arg("--userspec=65532:65532").arg(&to).args([&inside, "--version"]));
+        assert!(entered.status.success() && text(&entered).starts_with(binary), "{}", text(&entered));
+        assert!(!to.join("bin/sh").exists() && !to.join("usr/bin").exists(), "no shell, no tools");
+    }
+    let again = run(Command::new("deploy/rootfs").arg(directory.path()).arg(program("coequal-node")));
+    assert!(!again.status.success() && text(&again).contains("exists; name a directory that does not"));
 }
 
 /// Names of metrics in a text: what begins with `coequal_` and is no other word.

@@ -103,7 +103,7 @@ const ROOMS: &[Room] = &[
         name: "plugin",
         files: &["operator/src/plugin/"],
         path: "coequal_operator::plugin",
-        sees: &["kubernetes", "controller", "crd", "types"],
+        sees: &["kubernetes", "nodes", "controller", "crd", "types"],
     },
     // The hidden subcommand that runs a replica takes a node's arguments and hands them on.
     Room {

@@ -30,5 +30,6 @@ mod stores;
 mod subset;
 
 pub use check::main as check;
-pub use names::{RESTART, claim_name, selector_text};
+pub use names::{API_PORT, RESTART, claim_name, selector_text};
 pub use run::main;
+pub use security::{ca_name, tokens_secret, visitor};

@@ -48,10 +48,18 @@ pub enum ClientError {
 }
 
 /// One node's API.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NodeClient {
     http: Client,
     base: String,
+    token: Option<String>,
+}
+
+// Without the token: it stands in no log.
+impl std::fmt::Debug for NodeClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeClient").field("base", &self.base).finish_non_exhaustive()
+    }
 }
 
 /// The client for nodes: never through a proxy, they are on this machine or in this cluster. Without `tls` it trusts
@@ -78,12 +86,20 @@ pub fn http_client(tls: Option<ClientConfig>) -> Result<Client, reqwest::Error> 
 impl NodeClient {
     /// The API at `base`, as in `http://127.0.0.1:7600`.
     pub fn new(http: Client, base: String) -> Self {
-        Self { http, base }
+        Self { http, base, token: None }
+    }
+
+    /// The same with a bearer token, where the node asks for one.
+    pub fn with_token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
     }
 
     fn request(&self, method: Method, path: &str, deadline: Duration) -> (String, RequestBuilder) {
         let url = format!("{}{path}", self.base);
-        let request = self.http.request(method, &url).timeout(deadline);
+        let mut request = self.http.request(method, &url).timeout(deadline);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         (url, request)
     }
 

@@ -1,6 +1,6 @@
 //! What a person should know and do, from the conditions. Pure.
 
-use super::report::condition;
+use super::report::{condition, is_ready_reason};
 use crate::crd::{ConditionReason as R, ReplicatedDatabase};
 use kube::ResourceExt as _;
 use serde::Serialize;
@@ -68,10 +68,15 @@ fn stalled(resource: &ReplicatedDatabase) -> Option<Advice> {
     Some(of(&stalled.reason, what, for_reason(&stalled.reason, resource)))
 }
 
-/// No majority: what clients notice.
+/// No majority, and none on its way: what clients notice.
 fn unavailable(resource: &ReplicatedDatabase) -> Option<Advice> {
     let available = condition(resource, "Available")?;
     if available.status != "False" || available.reason != R::NoQuorum.as_str() {
+        return None;
+    }
+    // While nodes start, the operator calls it so.
+    let is_stalled = condition(resource, "Stalled").is_some_and(|stalled| stalled.status == "True");
+    if !is_stalled && !is_ready_reason(resource, R::NoQuorum) {
         return None;
     }
     let what = format!("No majority serves ({}): writes and linearizable reads are refused.", available.message);
@@ -159,7 +164,7 @@ fn for_reason(reason: &str, resource: &ReplicatedDatabase) -> Vec<String> {
             "The API server refuses what the operator sends: its message names a missing right, a quota or a policy."
                 .to_owned(),
         );
-    } else if is(R::NoQuorum) || is(R::NodesOffline) {
+    } else if (is(R::NoQuorum) || is(R::NodesOffline)) && !absent(resource).is_empty() {
         say.push("Why are they not there?".to_owned());
         say.push(pods);
         say.extend(absent(resource).first().map(|node| format!("kubectl describe pod {node} -n {namespace}")));

@@ -81,6 +81,9 @@ pub struct StatusArgs {
     /// Those of all namespaces
     #[arg(short = 'A', long, conflicts_with_all = ["name", "namespace"])]
     pub all_namespaces: bool,
+    /// Ask the nodes for exact numbers; status rounds them. Needs the right to forward ports to pods
+    #[arg(long, requires = "name", conflicts_with = "watch")]
+    pub exact: bool,
     /// Show it again at each change, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! It speaks to the API server alone and needs no more than rights on `replicateddatabases`: what a node has to do is
-//! written into the resource, and the operator, which knows how to reach nodes and when it is safe, asks them.
+//! written into the resource, and the operator, which knows how to reach nodes and when it is safe, asks them. Only
+//! `status --exact` looks at the nodes themselves, through `reach`.
 //! `report`, `advice`, `render`, `logs` and the decisions of `change` are pure.
 
 mod advice;
@@ -15,9 +16,11 @@ mod change;
 mod complete;
 mod connect;
 mod error;
+mod exact;
 mod fetch;
 mod logs;
 mod nodes;
+mod reach;
 mod render;
 mod report;
 #[cfg(test)]
@@ -84,7 +87,10 @@ async fn status(connection: &Connection, args: &StatusArgs) -> Result<bool, Plug
     match &args.name {
         _ if args.watch => watch::status(connection, args).await,
         Some(name) => {
-            let report = report::report(&fetch::one(connection, name).await?);
+            let mut report = report::report(&fetch::one(connection, name).await?);
+            if args.exact {
+                exact::ask(connection, &mut report).await;
+            }
             say(&shown(&report, args.output)?)?;
             Ok(report.ok)
         }

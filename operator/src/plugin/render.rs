@@ -11,16 +11,19 @@ pub fn report(report: &Report) -> String {
     let mut text = format!("{}\n", headline(report));
     let mut facts = Vec::new();
     facts.extend(report.version.as_ref().map(|version| format!("version {version}")));
-    facts.extend(report.backlog_entries.map(|backlog| format!("backlog {}", rounded(backlog))));
+    facts.extend(report.backlog_entries.map(|backlog| format!("backlog {}", number(backlog, report.exact))));
     facts.extend(report.cluster_id.as_ref().map(|id| format!("cluster {id}")));
     if !facts.is_empty() {
         text += &format!("{}\n", facts.join(", "));
     }
     if !report.nodes.is_empty() {
-        text += &format!("\n{}", table(&nodes(&report.nodes)));
+        text += &format!("\n{}", table(&nodes(&report.nodes, report.exact)));
     }
     if report.databases.iter().any(|database| database.uuid.is_some()) {
         text += &format!("\n{}", table(&databases(report)));
+    }
+    for why in &report.not_asked {
+        text += &format!("\nNot asked: {why}\n");
     }
     for advice in &report.advice {
         text += &format!("\n{}", advised(advice));
@@ -39,11 +42,11 @@ fn headline(report: &Report) -> String {
 }
 
 /// Numbers of status are rounded there, to the leading digit from a thousand on.
-fn rounded(number: i64) -> String {
-    if number >= 1000 { format!("about {number}") } else { number.to_string() }
+fn number(number: i64, exact: bool) -> String {
+    if number >= 1000 && !exact { format!("about {number}") } else { number.to_string() }
 }
 
-fn nodes(nodes: &[NodeReport]) -> Vec<Vec<String>> {
+fn nodes(nodes: &[NodeReport], exact: bool) -> Vec<Vec<String>> {
     let mut lines =
         vec![["NODE", "STATUS", "DATABASE", "STATUS THERE", "PROGRESS", "BEHIND"].map(str::to_owned).to_vec()];
     for node in nodes {
@@ -52,7 +55,7 @@ fn nodes(nodes: &[NodeReport]) -> Vec<Vec<String>> {
             lines.push([lead.as_slice(), &["-", "-", "", "-"].map(str::to_owned)].concat());
         }
         for copy in &node.databases {
-            lines.push([lead.as_slice(), &cells(copy)].concat());
+            lines.push([lead.as_slice(), &cells(copy, exact)].concat());
             // The node's own words stand once.
             lead = [String::new(), String::new()];
         }
@@ -63,13 +66,13 @@ fn nodes(nodes: &[NodeReport]) -> Vec<Vec<String>> {
     lines
 }
 
-fn cells(copy: &CopyReport) -> [String; 4] {
+fn cells(copy: &CopyReport, exact: bool) -> [String; 4] {
     let progress = copy.progress_percent.filter(|_| copy.status == "SYNCHRONIZING");
     [
         copy.name.clone(),
         copy.status.clone(),
-        progress.map(bar).unwrap_or_default(),
-        copy.lag_entries.map_or_else(|| "-".to_owned(), rounded),
+        progress.map(bar).into_iter().chain(copy.progress.clone()).collect::<Vec<_>>().join(" "),
+        copy.lag_entries.map_or_else(|| "-".to_owned(), |lag| number(lag, exact)),
     ]
 }
 

@@ -24,8 +24,13 @@ pub struct Report {
     pub replicas: i32,
     /// Nodes that serve every database.
     pub online: i32,
-    /// Entries that wait for a node, over all queues; rounded.
+    /// Entries that wait for a node, over all queues; rounded unless `exact`.
     pub backlog_entries: Option<i64>,
+    /// Whether numbers are those of the nodes themselves, of now; those of status are rounded.
+    pub exact: bool,
+    /// Nodes that were to be asked and did not answer, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_asked: Vec<String>,
     /// Version of the nodes.
     pub version: Option<String>,
     /// Identity of the cluster of nodes.
@@ -62,7 +67,10 @@ pub struct CopyReport {
     pub status: String,
     /// While SYNCHRONIZING: how far.
     pub progress_percent: Option<i32>,
-    /// Entries that others hold for this node; rounded.
+    /// The same in words with entries, rate and time left, where nodes were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// Entries that others hold for this node; rounded unless nodes were asked.
     pub lag_entries: Option<i64>,
 }
 
@@ -109,6 +117,8 @@ pub fn report(resource: &ReplicatedDatabase) -> Report {
         replicas: resource.spec.replicas,
         online: status.ready_replicas,
         backlog_entries: status.backlog_entries,
+        exact: false,
+        not_asked: Vec::new(),
         version: status.version.clone(),
         cluster_id: status.cluster_id.clone(),
         nodes: nodes(resource),
@@ -145,6 +155,7 @@ fn nodes(resource: &ReplicatedDatabase) -> Vec<NodeReport> {
                     name: copy.name.clone(),
                     status: copy.status.clone(),
                     progress_percent: copy.progress_percent,
+                    progress: None,
                     lag_entries: copy.lag_entries,
                 })
                 .collect(),

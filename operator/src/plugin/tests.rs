@@ -181,3 +181,66 @@ fn logs_are_commands_and_a_wrong_node_is_named() {
     assert!(lines.clone().all(|line| line.starts_with("# ") || line.starts_with("kubectl ")), "{text}");
     assert!(logs::pointers(&sample("ready"), Some("orders-9")).is_err());
 }
+
+#[test]
+fn what_nodes_say_replaces_what_status_rounds() {
+    use coequal_types::rest::{DatabaseOnNode, NodeDescription, ReplicaView, ReplicationDescription, Role};
+    use coequal_types::{DatabaseStatus, NodeId, NodeStatus, Progress, SynchronizationPhase};
+    let uuid = uuid::Uuid::from_u128(2);
+    let look = |ordinal: u64, status: DatabaseStatus, progress: Option<Progress>| crate::nodes::Look {
+        begun: std::time::Instant::now(),
+        ready: Some(true),
+        report: Some(NodeDescription {
+            id: NodeId(ordinal),
+            name: format!("orders-{ordinal}").parse().unwrap(),
+            incarnation: 1,
+            status: NodeStatus::Online,
+            version: "0.1.0".to_owned(),
+            cluster_id: None,
+            peer_address: String::new(),
+            api_address: String::new(),
+            databases: vec![DatabaseOnNode { name: "orders".parse().unwrap(), uuid, status, progress, message: None }],
+        }),
+        view: None,
+        databases: None,
+        replication: Vec::new(),
+    };
+    let progress = Progress {
+        phase: SynchronizationPhase::Draining,
+        entries_done: 41_234,
+        entries_total: 100_000,
+        entries_per_second: 12_000.4,
+        eta_seconds: Some(4.2),
+    };
+    let mut first = look(0, DatabaseStatus::Online, None);
+    first.replication.push(ReplicationDescription {
+        name: "orders".parse().unwrap(),
+        uuid,
+        epoch: 3,
+        changing: false,
+        node: NodeId(0),
+        status: DatabaseStatus::Online,
+        progress: None,
+        aligned: None,
+        nodes: vec![ReplicaView {
+            node: NodeId(2),
+            name: "orders-2".parse().unwrap(),
+            role: Role::Voter,
+            status: DatabaseStatus::Synchronizing,
+            progress: None,
+            reachable: true,
+            last_contact_seconds: None,
+            backlog_entries: 3456,
+            backlog_bound_entries: 171_075,
+        }],
+    });
+    let seen = [
+        ("orders-0".to_owned(), first),
+        ("orders-2".to_owned(), look(2, DatabaseStatus::Synchronizing, Some(progress))),
+    ];
+    let mut report = report(&sample("synchronizing"));
+    super::exact::refine(&mut report, &seen);
+    let text = render::report(&report);
+    let line = "[########............]  41 % 41234/100000, 12000/s, 5 s left  3456";
+    assert!(text.contains(line) && text.contains("backlog 3456,") && !text.contains("about"), "{text}");
+}

@@ -29,3 +29,4 @@ mod tests;
 
 pub use ensure::{Secured, ensure};
 pub use names::{ca_name, tls_name, tls_secret, tokens_secret};
+pub use trust::visitor;

@@ -152,6 +152,16 @@ fn starting() -> Value {
     written(3, &observed, Some((R::NodesStarting, waits)), &[])
 }
 
+/// All nodes begin again at the same time, as after a power failure.
+fn waking() -> Value {
+    let mut observed = cluster(3);
+    for node in &mut observed.nodes {
+        node.ready = Some(false);
+        node.report.as_mut().unwrap().status = NodeStatus::Starting;
+    }
+    written(3, &observed, Some((R::NodesStarting, "waiting for orders-0 to be ONLINE")), &[])
+}
+
 fn synchronizing() -> Value {
     let mut observed = cluster(3);
     let progress = Progress {
@@ -208,6 +218,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("fresh", object(1, 3, fresh())),
         ("begun", object(4, 3, serde_json::to_value(first(Some(4), &now())).unwrap())),
         ("starting", object(4, 3, starting())),
+        ("waking", object(4, 3, waking())),
         ("synchronizing", object(4, 3, synchronizing())),
         ("ready", object(4, 3, ready())),
         ("changed", object(5, 5, ready())),
