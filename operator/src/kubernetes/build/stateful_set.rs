@@ -63,11 +63,16 @@ fn claim(wish: &ValidatedDatabaseCluster) -> Value {
 fn template(plan: &Plan<'_>) -> Value {
     let cluster = &plan.wish.name;
     let selector = json!({ "matchLabels": names::selector(cluster) });
-    let spread = |topology: &str| {
-        json!({
-            "maxSkew": 1, "topologyKey": topology, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector,
-        })
-    };
+    // Rather not on one machine, and rather not in one zone: wishes that machines without a zone do not undo. Of two
+    // spread constraints the scheduler forgets both on a machine that lacks the label of one.
+    let spread = json!({
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": selector,
+    });
+    let other_zone = json!({
+        "weight": 100,
+        "podAffinityTerm": { "topologyKey": "topology.kubernetes.io/zone", "labelSelector": selector },
+    });
     json!({
         "metadata": {
             "labels": names::labels(cluster),
@@ -86,7 +91,8 @@ fn template(plan: &Plan<'_>) -> Value {
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
-            "topologySpreadConstraints": [spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")],
+            "topologySpreadConstraints": [spread],
+            "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [other_zone] } },
             "containers": [container(plan)],
         },
     })
