@@ -1,6 +1,6 @@
 //! From the next step to what Kubernetes should hold: how many pods, and which pod is replaced. Pure.
 
-use crate::controller::decisions::Step;
+use crate::controller::decisions::{Step, lacking_vote};
 use crate::controller::observed::{Beginning, Carrier, Observed, ObservedNode};
 use crate::controller::validate::ValidatedDatabaseCluster;
 
@@ -49,7 +49,8 @@ pub enum Replacement {
 pub fn replacement(wish: &ValidatedDatabaseCluster, pods: &[Carried], seen: &Observed) -> Replacement {
     let node = |ordinal: u32| seen.nodes.iter().find(|node| node.ordinal == ordinal);
     let carrier = |ordinal: u32| node(ordinal).map_or(Carrier::Absent, |node| node.carrier);
-    let serves = |ordinal: u32| node(ordinal).is_some_and(serves);
+    // One that does not vote yet is no help while the next one is away.
+    let serves = |ordinal: u32| node(ordinal).is_some_and(|node| serves(node) && lacking_vote(node, seen).is_none());
     let mut old: Vec<u32> = pods.iter().filter(|pod| !pod.is_current).map(|pod| pod.ordinal).collect();
     old.sort_unstable();
     let Some(last) = old.last().copied() else { return Replacement::Done };
@@ -67,7 +68,11 @@ pub fn replacement(wish: &ValidatedDatabaseCluster, pods: &[Carried], seen: &Obs
     match ill.as_slice() {
         [] => Replacement::Replace(last),
         [only] if old.contains(only) => Replacement::Replace(*only),
-        [first, ..] => Replacement::Wait(format!("{}-{first} to be ONLINE before the next node restarts", wish.name)),
+        [first, ..] => {
+            let vote = node(*first).filter(|node| self::serves(node)).and_then(|node| lacking_vote(node, seen));
+            let what = vote.map_or("be ONLINE".to_owned(), |database| format!("vote in {database}"));
+            Replacement::Wait(format!("{}-{first} to {what} before the next node restarts", wish.name))
+        }
     }
 }
 
@@ -81,6 +86,7 @@ mod tests {
     use super::*;
     use coequal_types::rest::NodeDescription;
     use coequal_types::{NodeId, NodeName, NodeStatus};
+    use serde_json::json;
     use uuid::Uuid;
 
     fn wish(replicas: u32) -> ValidatedDatabaseCluster {
@@ -185,6 +191,28 @@ mod tests {
                 (0u32..).zip(&pods).map(|(ordinal, pod)| Carried { ordinal, is_current: pod.2 }).collect();
             assert_eq!(replacement(&wish(3), &carried, &seen), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn a_node_that_does_not_vote_yet_holds_the_next_restart_up() {
+        let mut nodes: Vec<ObservedNode> = (0..3).map(|ordinal| node(ordinal, Carrier::Running, true)).collect();
+        for (ordinal, node) in (1..).zip(&mut nodes) {
+            node.report.as_mut().unwrap().id = NodeId(ordinal);
+        }
+        let replica = |ordinal: u64, role: &str| {
+            json!({
+                "node": NodeId(ordinal), "name": format!("o-{}", ordinal - 1), "role": role, "status": "ONLINE",
+                "reachable": true, "backlogEntries": 0, "backlogBoundEntries": 0,
+            })
+        };
+        let replication = json!({
+            "name": "o", "uuid": Uuid::from_u128(1), "epoch": 3, "changing": false, "node": NodeId(1), "status": "ONLINE",
+            "nodes": [replica(1, "voter"), replica(2, "voter"), replica(3, "learner")],
+        });
+        nodes[0].replication = vec![serde_json::from_value(replication).unwrap()];
+        let carried: Vec<Carried> = (0..3).map(|ordinal| Carried { ordinal, is_current: ordinal == 2 }).collect();
+        let wait = Replacement::Wait("o-2 to vote in o before the next node restarts".to_owned());
+        assert_eq!(replacement(&wish(3), &carried, &seen(nodes)), wait);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who belongs to the cluster: removals one at a time, highest ordinal first, and their calling off.
 
-use super::{Step, is_healthy};
+use super::{Step, is_healthy, votes};
 use crate::controller::observed::{Carrier, Observed, ObservedNode};
 use crate::controller::validate::ValidatedDatabaseCluster;
 use coequal_types::NodeName;
@@ -73,7 +73,10 @@ pub(super) fn remove_surplus(
         Some(entry) if entry.leaving => wait(format!("{name} to hand over and leave")),
         Some(entry) => match desired.iter().find(|name| !seen.node(name).is_some_and(is_healthy)) {
             Some(ill) => wait(format!("{ill} to be ONLINE before {name} is removed")),
-            None => Some(Step::Remove { via: via.name.clone(), name: name.clone(), id: entry.id }),
+            None => match votes::awaited(desired, seen) {
+                Some(what) => wait(format!("{what} before {name} is removed")),
+                None => Some(Step::Remove { via: via.name.clone(), name: name.clone(), id: entry.id }),
+            },
         },
         None if carrier == Carrier::Stopping => wait(format!("{name} to stop")),
         None if is_listed(&name, desired, seen).is_none() => {

@@ -7,8 +7,10 @@ mod databases;
 mod membership;
 #[cfg(test)]
 mod tests;
+mod votes;
 
 pub use databases::undeclared;
+pub use votes::lacking as lacking_vote;
 
 use super::observed::{Beginning, Carrier, Observed, ObservedNode};
 use super::validate::ValidatedDatabaseCluster;
@@ -99,6 +101,7 @@ pub fn next_step(wish: &ValidatedDatabaseCluster, seen: &Observed) -> Step {
         .or_else(|| databases::copy(wish, &desired, via))
         .or_else(|| waits.map(Step::WaitFor))
         .or_else(|| wait_for_unhealthy(&desired, seen))
+        .or_else(|| votes::awaited(&desired, seen).map(Step::WaitFor))
         .unwrap_or(Step::Nothing)
 }
 

@@ -4,7 +4,9 @@
 
 use super::*;
 use crate::controller::validate::validate;
-use coequal_types::rest::{ClusterDescription, DatabaseDescription, NodeDescription, NodeView};
+use coequal_types::rest::{
+    ClusterDescription, DatabaseDescription, NodeDescription, NodeView, ReplicaView, ReplicationDescription, Role,
+};
 use coequal_types::{DatabaseStatus, NodeStatus, WriteQuorum};
 use uuid::Uuid;
 
@@ -314,6 +316,59 @@ fn table_of_restarts() -> Vec<(&'static str, &'static str, Observed, Step)> {
     ]
 }
 
+/// What o-0 says of its database: the role of each node, and whether that is being changed.
+fn roles(roles: &[Role], changing: bool, auto_deploy: bool) -> Observed {
+    let count = u32::try_from(roles.len()).unwrap();
+    let mut seen = cluster(count, &members(count));
+    let replica = |(ordinal, role): (u32, &Role)| ReplicaView {
+        node: listed(ordinal).id,
+        name: name(ordinal),
+        role: *role,
+        status: DatabaseStatus::Online,
+        progress: None,
+        reachable: true,
+        last_contact_seconds: None,
+        backlog_entries: 0,
+        backlog_bound_entries: 0,
+    };
+    seen.nodes[0].databases = Some(vec![database(DatabaseSettings { auto_deploy, ..DatabaseSettings::default() })]);
+    seen.nodes[0].replication = vec![ReplicationDescription {
+        name: "o".parse().unwrap(),
+        uuid: Uuid::from_u128(1),
+        epoch: 4,
+        changing,
+        node: listed(0).id,
+        status: DatabaseStatus::Online,
+        progress: None,
+        aligned: None,
+        nodes: (0..).zip(roles).map(replica).collect(),
+    }];
+    seen
+}
+
+fn table_of_votes() -> Vec<(&'static str, &'static str, Observed, Step)> {
+    use Role::{Learner, None, Voter};
+    let by_hand = "{databases: [{name: o, autoDeploy: false}]}";
+    let mut old_view = roles(&[Voter, Voter, Voter], false, true);
+    old_view.nodes[1].replication = roles(&[Voter, Learner, Voter], true, true).nodes[0].replication.clone();
+    old_view.nodes[1].replication[0].epoch = 3;
+    vec![
+        ("all vote", "{}", roles(&[Voter, Voter, Voter], false, true), Step::Nothing),
+        ("one learns", "{}", roles(&[Voter, Learner, Voter], false, true), wait("o-1 to vote in o")),
+        ("one has no copy", "{}", roles(&[Voter, Voter, None], false, true), wait("o-2 to vote in o")),
+        ("one need not have a copy", by_hand, roles(&[Voter, Voter, None], false, false), Step::Nothing),
+        ("two majorities count", "{}", roles(&[Voter, Voter, Voter], true, true), wait("the nodes of o to settle")),
+        ("only the newest word counts", "{}", old_view, Step::Nothing),
+        (
+            "none is removed beside one that learns",
+            "{replicas: 2}",
+            roles(&[Voter, Learner, Voter], false, true),
+            wait("o-1 to vote in o before o-2 is removed"),
+        ),
+        ("one that learns can be removed", "{replicas: 2}", roles(&[Voter, Voter, Learner], false, true), remove(2)),
+    ]
+}
+
 #[test]
 fn each_situation_has_its_next_step() {
     for (case, spec, seen, step) in table_of_beginnings()
@@ -321,6 +376,7 @@ fn each_situation_has_its_next_step() {
         .chain(table_of_databases())
         .chain(table_of_memberships())
         .chain(table_of_restarts())
+        .chain(table_of_votes())
     {
         assert_eq!(next_step(&wish(spec), &seen), step, "{case}");
     }

@@ -16,7 +16,10 @@ pub(super) fn with(given: &BTreeMap<String, String>, own: Value) -> Value {
 /// Where pods may run, and with what. Fields that nobody uses stay out of the template.
 pub(super) fn place(pod: &PodSpec, selector: &Value, spec: &mut Value) {
     let constraints = match pod.topology_spread_constraints.as_slice() {
-        [] => vec![evenly("kubernetes.io/hostname"), evenly("topology.kubernetes.io/zone")],
+        [] => {
+            spec["affinity"] = apart(selector);
+            vec![over_machines()]
+        }
         given => given.to_vec(),
     };
     let constraints: Vec<Value> = constraints.iter().map(|constraint| with_selector(constraint, selector)).collect();
@@ -35,8 +38,21 @@ pub(super) fn place(pod: &PodSpec, selector: &Value, spec: &mut Value) {
     }
 }
 
-fn evenly(over: &str) -> SpreadSpec {
-    SpreadSpec { topology_key: over.to_owned(), max_skew: 1, when_unsatisfiable: WhenUnsatisfiable::ScheduleAnyway }
+/// Rather not on one machine, and rather not in one zone (see [`apart`]): wishes that machines without a zone do not undo.
+/// Of two spread constraints the scheduler forgets both on a machine that lacks the label of one.
+fn over_machines() -> SpreadSpec {
+    let topology_key = "kubernetes.io/hostname".to_owned();
+    SpreadSpec { topology_key, max_skew: 1, when_unsatisfiable: WhenUnsatisfiable::ScheduleAnyway }
+}
+
+fn apart(selector: &Value) -> Value {
+    let other_zone = json!({
+        "weight": 100,
+        "podAffinityTerm": {
+            "topologyKey": "topology.kubernetes.io/zone", "labelSelector": { "matchLabels": selector },
+        },
+    });
+    json!({ "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [other_zone] } })
 }
 
 fn with_selector(constraint: &SpreadSpec, selector: &Value) -> Value {
