@@ -159,7 +159,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ("getrandom", &NOT_PURE, "randomness comes in as a value"),
 ];
 
-const NOT_PURE: [&str; 15] = [
+const NOT_PURE: [&str; 14] = [
     "nodes",
     "kubernetes",
     "plugin",
@@ -170,7 +170,6 @@ const NOT_PURE: [&str; 15] = [
     "api",
     "node",
     "node arguments",
-    "controller",
     "local",
     "operator",
     "bench",

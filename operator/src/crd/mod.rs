@@ -2,6 +2,7 @@
 
 mod condition;
 mod pod;
+mod rules;
 mod schema;
 mod spec;
 mod status;
@@ -96,6 +97,26 @@ mod tests {
         let definition = serde_json::to_value(ReplicatedDatabase::crd()).unwrap();
         let status = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
         assert_eq!(status["default"], serde_json::json!({ "observedGeneration": UNSEEN }));
+    }
+
+    #[test]
+    fn every_field_says_what_it_means() {
+        fn silent(path: &str, schema: &serde_yaml::Value, found: &mut Vec<String>) {
+            for (name, field) in schema["properties"].as_mapping().into_iter().flatten() {
+                let path = format!("{path}.{}", name.as_str().unwrap_or("?"));
+                let is_known = matches!(path.as_str(), ".metadata" | ".apiVersion" | ".kind");
+                if field["description"].as_str().is_none_or(str::is_empty) && !is_known {
+                    found.push(path.clone());
+                }
+                silent(&path, field, found);
+                silent(&format!("{path}[]"), &field["items"], found);
+            }
+        }
+        let definition: serde_yaml::Value = serde_yaml::from_str(&definition_yaml().unwrap()).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut found = Vec::new();
+        silent("", schema, &mut found);
+        assert!(found.is_empty() && schema["properties"]["spec"]["properties"]["replicas"].is_mapping(), "{found:?}");
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Memory {
     pub client: Option<(u64, reqwest::Client)>,
     /// Looks in a row that changed nothing.
     pub looks_without_change: u32,
+    /// Since when a removal waits for a node that is ill.
+    pub held_since: Option<Instant>,
 }
 
 impl Context {

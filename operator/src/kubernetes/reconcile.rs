@@ -209,6 +209,8 @@ async fn carry_out(turn: &Turn<'_>, step: &Step, secured: &Secured) -> Result<Ac
         acted.waits_for(ConditionReason::NodesStarting, &wait);
     }
     act::ask_nodes(turn, step, &mut acted).await;
+    act::tell_held_removal(turn, step, &mut acted);
+    act::renew_node(turn, step, &mut acted).await?;
     if secured.may_start {
         act::replace_pods(turn, step, &mut acted).await?;
     }
@@ -220,6 +222,7 @@ fn words_of_pods(seen: &Seen) -> BTreeMap<u32, PodWords> {
     let words = |pod: &super::observe::SeenPod| PodWords {
         trouble: pod.trouble.as_ref().map(|trouble| trouble.message.clone()),
         answered_before: pod.answered_before,
+        probe_passes: super::pods::is_ready(&pod.pod),
     };
     seen.pods.iter().map(|(ordinal, pod)| (*ordinal, words(pod))).collect()
 }
@@ -234,6 +237,9 @@ async fn tell(turn: &Turn<'_>, acted: &Acted, status: &ReplicatedDatabaseStatus)
     for obstacle in &acted.obstacles {
         events::tell(context, resource, EventType::Warning, obstacle.reason.as_str(), &obstacle.message).await;
     }
+    if !acted.obstacles.iter().any(|obstacle| obstacle.reason == ConditionReason::UnsafeScaleIn) {
+        events::forget(context, resource, ConditionReason::UnsafeScaleIn.as_str());
+    }
     let kept: Vec<String> = undeclared(turn.wish, &turn.seen.observed).iter().map(ToString::to_string).collect();
     if !kept.is_empty() {
         let note = format!("databases that are no longer declared are kept: {}", kept.join(", "));
@@ -246,9 +252,11 @@ async fn tell(turn: &Turn<'_>, acted: &Acted, status: &ReplicatedDatabaseStatus)
     // A new operator goes on from what the last one wrote.
     let before = before.unwrap_or_else(|| online_in(resource.status.as_ref()));
     for name in before.difference(&online) {
-        let node = status.nodes.iter().find(|node| node.name == name.as_str());
-        let word = node.map_or("removed", |node| node.status.as_str());
-        let why = node.and_then(|node| node.message.as_deref()).map(|why| format!(": {why}")).unwrap_or_default();
+        // One that stops or is gone was told to: a restart or a removal has an Event of its own.
+        let node = status.nodes.iter().find(|node| node.name == name.as_str() && node.status != "SHUTTINGDOWN");
+        let Some(node) = node else { continue };
+        let word = node.status.as_str();
+        let why = node.message.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         events::forget(context, resource, "NodeOnline");
         events::tell(context, resource, EventType::Normal, "NodeNotOnline", &format!("{name} is {word}{why}")).await;
     }

@@ -3,7 +3,6 @@
 mod copies;
 mod fault;
 mod fields;
-mod file;
 mod pod;
 mod pod_fields;
 mod quantity;
@@ -15,7 +14,6 @@ mod yaml;
 
 pub use copies::{Copy, DEPLOY};
 pub use fault::{Fault, Faults};
-pub use file::{MANIFEST_BYTES_MAX, read_manifest};
 pub use suggest::nearest;
 
 use crate::crd::{PodSpec, ResourcesSpec, RetentionPolicy, bounds};
