@@ -74,6 +74,13 @@ impl Load {
     /// Begins on the Service of `orders`, at the value after those that are there already.
     pub async fn start(place: &Place, from: u64) -> Self {
         let client = Access::of(place, "orders").await.impatient(&place.service().await);
+        // A Service that was made a moment ago is not yet known to the proxy of the tests' network.
+        until("the Service leads to a node", async || {
+            let answer =
+                client.try_send(Method::GET, "/readyz", &[], "").await.map_err(|error| format!("{error:?}"))?;
+            if answer.status.is_success() { Ok(()) } else { Err(format!("{} {}", answer.status, answer.body)) }
+        })
+        .await;
         let shared = Arc::new(Shared::default());
         shared.written.store(from, Ordering::Relaxed);
         let writer = tokio::spawn(write(client.clone(), Arc::clone(&shared)));
