@@ -14,7 +14,7 @@ const PORT: u16 = 7600;
 /// A connection within the cluster takes well below a millisecond; after this long, another node is tried.
 const CONNECT: Duration = Duration::from_millis(60);
 /// After this long without an answer, another node is tried with the same idempotency key.
-const ATTEMPT: Duration = Duration::from_millis(300);
+const ATTEMPT: Duration = Duration::from_millis(450);
 /// For requests that do much at once.
 const PATIENT: Duration = Duration::from_secs(60);
 

@@ -45,7 +45,11 @@ impl With {
 pub fn scenario(name: &str, with: With, body: impl AsyncFnOnce(&Place)) {
     let cluster = match TestCluster::find() {
         Ok(cluster) => cluster,
-        Err(reason) => return println!("SKIPPED {name}: {reason}"),
+        Err(reason) => {
+            // At the beginning of a line, whatever the runner has just printed.
+            let test = std::thread::current().name().unwrap_or(name).to_owned();
+            return println!("\nSKIPPED {test}: {reason}");
+        }
     };
     deploy_once(&cluster);
     let _turn = with.turn();

@@ -1,6 +1,6 @@
 //! What other people do by hand: changed children are put back, foreign objects are left alone.
 
-use coequal_tests::kubernetes::{Load, With, at, condition, scenario, until};
+use coequal_tests::kubernetes::{Load, PATIENCE, With, at, condition, expect_everywhere, scenario, until};
 use serde_json::{Value, json};
 
 #[test]
@@ -33,7 +33,20 @@ fn children_that_were_changed_or_deleted_by_hand_are_put_back() {
         println!("TIME children put back: {took:.1?}");
         place.until_ready(3).await;
         assert_eq!(place.pods().await, pods, "no pod was replaced");
-        load.finish(place, "children changed by hand", 3).await;
+        let written = load.finish(place, "children changed by hand", 3).await;
+
+        // Two nodes are taken away at once: nobody can write until they are back, and nothing is lost.
+        let load = Load::start(place, written).await;
+        place.api.patch(&set, &json!({ "spec": { "replicas": 1 } })).await;
+        until("there are three pods again that were not told to go", async || {
+            let now = place.pods().await;
+            let count = now.iter().filter(|pod| !pods.contains(pod)).count();
+            if now.len() == 3 && count == 2 { Ok(()) } else { Err(format!("{now:?}")) }
+        })
+        .await;
+        println!("TIME StatefulSet scaled by hand to Ready: {:.1?}", place.until_ready(3).await);
+        let written = load.end("StatefulSet scaled to 1 by hand", PATIENCE).await;
+        expect_everywhere(place, written, 3).await;
     });
 }
 
