@@ -154,7 +154,10 @@ fn what_the_manifest_says_of_pods_stands_beside_what_the_operator_says() {
     let env = template["spec"]["containers"][0]["env"].as_array().unwrap();
     assert_eq!(env.last().unwrap(), &json!({ "name": "TZ", "value": "UTC" }));
     let plain = object(&built("{}", 3), ChildKind::StatefulSet)["spec"]["template"]["spec"].clone();
-    assert_eq!(plain["topologySpreadConstraints"].as_array().unwrap().len(), 2);
+    assert_eq!(plain["topologySpreadConstraints"].as_array().unwrap().len(), 1, "two would undo each other");
+    let apart = &plain["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+    assert_eq!(apart["podAffinityTerm"]["topologyKey"], "topology.kubernetes.io/zone");
+    assert!(template["spec"].get("affinity").is_none(), "what the manifest says is all then");
     assert!(plain.get("tolerations").is_none() && plain.get("nodeSelector").is_none());
 }
 

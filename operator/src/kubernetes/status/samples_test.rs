@@ -99,8 +99,12 @@ fn offline(observed: &mut Observed, ordinal: u32) {
 fn written(replicas: u32, observed: &Observed, activity: Option<(R, &str)>, obstacles: &[Obstacle]) -> Value {
     let head = "apiVersion: coequal.dev/v1alpha1, kind: ReplicatedDatabase, metadata: {name: orders}";
     let wish = validate(&format!("{{{head}, spec: {{replicas: {replicas}}}}}")).unwrap();
-    let words: BTreeMap<u32, PodWords> =
-        observed.nodes.iter().map(|node| (node.ordinal, PodWords { trouble: None, answered_before: true })).collect();
+    let words = |node: &ObservedNode| PodWords {
+        trouble: None,
+        answered_before: true,
+        probe_passes: node.carrier == Carrier::Running && node.report.is_some(),
+    };
+    let words: BTreeMap<u32, PodWords> = observed.nodes.iter().map(|node| (node.ordinal, words(node))).collect();
     let facts = Facts {
         generation: Some(4),
         wish: &wish,
@@ -108,6 +112,7 @@ fn written(replicas: u32, observed: &Observed, activity: Option<(R, &str)>, obst
         pods: &words,
         activity: activity.map(|(reason, text)| (reason, text.to_owned())),
         obstacles,
+        certificates: &(true, R::CertificatesIssued, "until then".to_owned()),
     };
     let initialized = observed.beginning != Beginning::NotBegun;
     let old = ReplicatedDatabaseStatus { initialized, ..first(Some(4), &now()) };
