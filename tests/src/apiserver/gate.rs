@@ -1,5 +1,6 @@
 //! Between an operator and the API server: counts what it changes, and can kill it in the middle of a change.
 
+use crate::client::builder;
 use crate::kubernetes::at;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -65,7 +66,7 @@ impl Gate {
             url: format!("http://{}", listener.local_addr().expect("address")),
             server: server.to_owned(),
             user: user.to_owned(),
-            http: reqwest::Client::new(),
+            http: builder().build().expect("client"),
             book: Arc::default(),
         };
         let router = Router::new().fallback(pass).with_state(gate.clone());

@@ -3,13 +3,15 @@
 
 use super::namespace::Namespace;
 use crate::binaries::program;
-use crate::client::Client;
+use crate::client::{Client, builder};
 use crate::kubernetes::{Api, at};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,6 +33,8 @@ struct State {
     /// The first three bytes of the addresses of this machine's pods.
     network: String,
     running: BTreeMap<String, Running>,
+    /// The administrator's token, once a pod has it.
+    token: Option<String>,
     /// Ordinals of nodes that do not come up, whatever is tried.
     ill: BTreeSet<u32>,
 }
@@ -44,12 +48,14 @@ impl Machine {
     /// Begins to look after the pods of a namespace.
     pub fn start(namespace: &Namespace) -> Self {
         let directory = tempfile::tempdir().expect("directory");
-        let state = State { directory, network: free_network(), running: BTreeMap::new(), ill: BTreeSet::new() };
+        let state =
+            State { directory, network: free_network(), running: BTreeMap::new(), token: None, ill: BTreeSet::new() };
         let state = Arc::new(Mutex::new(state));
         let keeper = Keeper {
             api: namespace.api.clone(),
             pods: namespace.path("v1 pods"),
             claims: namespace.path("v1 persistentvolumeclaims"),
+            secrets: namespace.path("v1 secrets"),
             state: Arc::clone(&state),
         };
         let task = tokio::spawn(async move {
@@ -73,8 +79,8 @@ impl Machine {
 
     /// Client of a node.
     pub fn client(&self, ordinal: u32) -> Client {
-        let network = self.state.lock().expect("state").network.clone();
-        Client::new(&format!("{network}.{}:{API_PORT}", ordinal + 1))
+        let state = self.state.lock().expect("state");
+        node_client(&format!("{}.{}", state.network, ordinal + 1), state.token.as_deref())
     }
 }
 
@@ -103,10 +109,22 @@ fn free_network() -> String {
         .expect("a free network")
 }
 
+/// As a kubelet's probes, without a look at the certificate: the operator looks at it, and other tests do.
+fn node_client(address: &str, token: Option<&str>) -> Client {
+    let bearer = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}")).expect("a token"));
+    let client = builder()
+        .tls_danger_accept_invalid_certs(true)
+        .default_headers(HeaderMap::from_iter(bearer.map(|bearer| (AUTHORIZATION, bearer))))
+        .connect_timeout(Duration::from_secs(1))
+        .timeout(Duration::from_secs(20));
+    Client::with(format!("https://{address}:{API_PORT}"), client.build().expect("client"))
+}
+
 struct Keeper {
     api: Api,
     pods: String,
     claims: String,
+    secrets: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -171,11 +189,35 @@ impl Keeper {
         }
         let claim = self.api.request(Method::GET, &format!("{}/data-{name}", self.claims), "", None).await;
         let Ok(claim) = claim else { return };
+        if !self.state.lock().expect("state").lives(name) && self.mount(name, pod).await.is_none() {
+            let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
+            return self.tell(name, pod, "Pending", None, false, &waiting).await;
+        }
         let address = self.state.lock().expect("state").keep_running(name, pod, &at(&claim, "/metadata/uid"));
-        let client = Client::new(&format!("{address}:{API_PORT}"));
+        let client = node_client(&address, None);
         let ready = client.try_send(Method::GET, "/readyz", &[], "").await.is_ok_and(|answer| answer.status == 200);
         let running = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
         self.tell(name, pod, "Running", Some(&address), ready, &running).await;
+    }
+
+    /// Puts the pod's Secrets where its node finds them; `None` while there are not all of them.
+    async fn mount(&self, name: &str, pod: &Value) -> Option<()> {
+        for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {
+            let Some(secret) = volume["secret"]["secretName"].as_str() else { continue };
+            let path = format!("{}/{secret}", self.secrets);
+            let found = self.api.request(Method::GET, &path, "", None).await.ok()?;
+            let mut state = self.state.lock().expect("state");
+            let place = state.mounted(name, &at(volume, "/name"));
+            std::fs::create_dir_all(&place).expect("a place for a Secret");
+            for (key, value) in found["data"].as_object()? {
+                let content = BASE64_STANDARD.decode(value.as_str()?).ok()?;
+                std::fs::write(place.join(key), &content).expect("a file of a Secret");
+                if key == "admin" {
+                    state.token = String::from_utf8(content).ok();
+                }
+            }
+        }
+        Some(())
     }
 
     /// Writes the pod's status, where it says something new.
@@ -227,12 +269,20 @@ impl State {
         is_ill
     }
 
+    fn lives(&mut self, name: &str) -> bool {
+        self.running.get_mut(name).is_some_and(|running| matches!(running.process.try_wait(), Ok(None)))
+    }
+
+    /// Where a volume of a pod is on this machine.
+    fn mounted(&self, pod: &str, volume: &str) -> PathBuf {
+        self.directory.path().join(format!("{pod}-{volume}"))
+    }
+
     /// Starts the node of a pod, or starts it again; gives its address.
     fn keep_running(&mut self, name: &str, pod: &Value, claim: &str) -> String {
         let ordinal: u32 = name.rsplit('-').next().and_then(|text| text.parse().ok()).expect("an ordinal");
         let address = format!("{}.{}", self.network, ordinal + 1);
-        let lives = |running: &mut Running| matches!(running.process.try_wait(), Ok(None));
-        if !self.running.get_mut(name).is_some_and(lives) {
+        if !self.lives(name) {
             let process = self.spawn(name, pod, claim);
             self.running.insert(name.to_owned(), Running { process, is_stopping: false });
         }
@@ -251,7 +301,12 @@ impl State {
             if key == "POD_NAME" {
                 continue;
             }
-            command.env(key, self.on_loopback(&value, name, &volume));
+            let mut value = self.on_loopback(&value, name, &volume);
+            for mount in pod["spec"]["containers"][0]["volumeMounts"].as_array().into_iter().flatten() {
+                let place = self.mounted(name, &at(mount, "/name"));
+                value = value.replace(&at(mount, "/mountPath"), &place.display().to_string());
+            }
+            command.env(key, value);
         }
         command.spawn().expect("coequal-node starts")
     }
@@ -264,7 +319,7 @@ impl State {
         let value = value.replace("$(POD_NAME)", name).replace("/var/lib/coequal", &volume.display().to_string());
         let own = address(name).expect("an ordinal");
         let one = |part: &str| match part.rsplit_once(':') {
-            Some(("0.0.0.0", port)) => format!("{own}:{port}"),
+            Some(("[::]", port)) => format!("{own}:{port}"),
             Some((host, port)) if host.ends_with(".svc") => {
                 let pod = host.split('.').next().unwrap_or_default();
                 address(pod).map_or_else(|| part.to_owned(), |address| format!("{address}:{port}"))
