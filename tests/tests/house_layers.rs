@@ -135,7 +135,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ("getrandom", &NOT_PURE, "randomness comes in as a value"),
 ];
 
-const NOT_PURE: [&str; 14] = [
+const NOT_PURE: [&str; 13] = [
     "nodes",
     "kubernetes",
     "tls",
@@ -145,7 +145,6 @@ const NOT_PURE: [&str; 14] = [
     "api",
     "node",
     "node arguments",
-    "controller",
     "local",
     "operator",
     "bench",

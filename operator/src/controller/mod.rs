@@ -4,4 +4,5 @@ pub mod cluster_status;
 pub mod decisions;
 pub mod node_status;
 pub mod observed;
+pub mod quantity;
 pub mod validate;

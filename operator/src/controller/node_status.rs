@@ -9,6 +9,7 @@
 //! | running | ONLINE, probe passes | reach it, or cannot tell | ONLINE |
 //! | running | ONLINE, probe passes | do not reach it | OFFLINE |
 //! | running | none, though there was one | reach it | ONLINE, with a message |
+//! | running | none, and the kubelet's probe passes | cannot tell | ONLINE, with a message |
 //! | running | none, though there was one | do not reach it, or cannot tell | OFFLINE |
 
 use super::observed::Carrier;
@@ -43,12 +44,14 @@ pub struct Views {
     pub ready: bool,
     /// Whether a peer reaches it; `None` if nobody can tell.
     pub reached_by_peers: Option<bool>,
+    /// Whether somebody else than the operator (a kubelet) finds that its readiness probe passes.
+    pub probe_passes: bool,
 }
 
 /// The status, and why where the status alone does not say it.
 pub fn node_status(views: Views) -> (ShownStatus, Option<&'static str>) {
     use ShownStatus as S;
-    let Views { carrier, report, answered_before, ready, reached_by_peers } = views;
+    let Views { carrier, report, answered_before, ready, reached_by_peers, probe_passes } = views;
     match (carrier, report) {
         (Carrier::Absent, _) => (S::Offline, None),
         (Carrier::BackingOff, _) => (S::Offline, Some("ended by itself, waits for its next start")),
@@ -62,8 +65,13 @@ pub fn node_status(views: Views) -> (ShownStatus, Option<&'static str>) {
         (Carrier::Running, Some(NodeStatus::Online)) => (S::Online, None),
         (Carrier::Running, None) if !answered_before => (S::Starting, None),
         (Carrier::Running, None) if reached_by_peers == Some(true) => {
-            (S::Online, Some("answers its peers, but not the operator"))
+            (S::Online, Some("answers its peers, but not the operator; does a NetworkPolicy keep it out?"))
         }
+        // When the operator reaches no node at all, the kubelets are the only ones who can tell.
+        (Carrier::Running, None) if reached_by_peers.is_none() && probe_passes => (
+            S::Online,
+            Some("its readiness probe passes, but it does not answer the operator; does a NetworkPolicy keep it out?"),
+        ),
         (Carrier::Running, None) => (S::Offline, Some("runs, but does not answer")),
     }
 }
@@ -96,7 +104,7 @@ mod tests {
     fn the_table_of_views_gives_one_status_each() {
         use NodeStatus as N;
         use ShownStatus as S;
-        // carrier, report, answered before, ready, peers, status
+        // carrier, report, answered before, ready, peers, status; nobody else probes them
         let table = [
             (Absent, None, false, false, None, S::Offline),
             (Absent, Some(N::Online), true, true, Some(true), S::Offline),
@@ -116,8 +124,20 @@ mod tests {
             (Running, None, true, false, None, S::Offline),
         ];
         for (carrier, report, answered_before, ready, reached_by_peers, status) in table {
-            let views = Views { carrier, report, answered_before, ready, reached_by_peers };
+            let views = Views { carrier, report, answered_before, ready, reached_by_peers, probe_passes: false };
             assert_eq!(node_status(views).0, status, "{views:?}");
+        }
+        // Silent to the operator, with a probe that passes: the peers' word counts where there is one.
+        for (reached_by_peers, status) in [(None, S::Online), (Some(true), S::Online), (Some(false), S::Offline)] {
+            let silent = Views {
+                carrier: Running,
+                report: None,
+                answered_before: true,
+                ready: false,
+                reached_by_peers,
+                probe_passes: true,
+            };
+            assert_eq!(node_status(silent).0, status, "{silent:?}");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What was seen in one look at a cluster. No I/O: whoever looked fills it in.
 
-use coequal_types::rest::{ClusterDescription, DatabaseDescription, NodeDescription, ReplicationDescription};
+use coequal_types::rest::{
+    ClusterDescription, DatabaseDescription, NodeDescription, ReplicaView, ReplicationDescription, Role,
+};
 use coequal_types::{NodeId, NodeName, NodeStatus};
 
 /// What carries a node: a process here, a pod on Kubernetes.
@@ -108,11 +110,13 @@ impl Observed {
         told
     }
 
-    /// Entries that others keep for this node: the longest queue of each database, summed.
+    /// Entries that others keep for this node: the longest queue of each database, summed. A node that still gets its
+    /// first copy has no queue: what it lacks is its progress.
     pub fn backlog_entries(&self, id: NodeId) -> Option<u64> {
         let mut longest = std::collections::BTreeMap::new();
         for replication in self.nodes.iter().flat_map(|node| &node.replication).filter(|seen| seen.node != id) {
-            for replica in replication.nodes.iter().filter(|replica| replica.node == id) {
+            let of_node = |replica: &&ReplicaView| replica.node == id && replica.role == Role::Voter;
+            for replica in replication.nodes.iter().filter(of_node) {
                 let entry = longest.entry(replication.uuid).or_insert(0);
                 *entry = replica.backlog_entries.max(*entry);
             }

@@ -60,6 +60,8 @@ pub enum ConditionReason {
     VolumeCannotGrow,
     /// A node's machine does not answer, and nobody has said that it is off.
     MachineLost,
+    /// A smaller `replicas` waits: a node that would stay is not ONLINE.
+    UnsafeScaleIn,
     /// The API server refuses an object; a person has to look at the message.
     RequestRefused,
 }
@@ -101,6 +103,7 @@ impl ConditionReason {
             Self::Unschedulable => "Unschedulable",
             Self::VolumeCannotGrow => "VolumeCannotGrow",
             Self::MachineLost => "MachineLost",
+            Self::UnsafeScaleIn => "UnsafeScaleIn",
             Self::RequestRefused => "RequestRefused",
         }
     }

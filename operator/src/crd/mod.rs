@@ -1,6 +1,7 @@
 //! The resource `ReplicatedDatabase`. These types are the source; `crds/` holds what they print.
 
 mod condition;
+mod rules;
 mod schema;
 mod spec;
 mod status;
@@ -72,6 +73,26 @@ mod tests {
     #[test]
     fn the_definition_stays_far_below_what_client_side_apply_can_carry() {
         assert!(definition_yaml().unwrap().len() < 200_000);
+    }
+
+    #[test]
+    fn every_field_says_what_it_means() {
+        fn silent(path: &str, schema: &serde_yaml::Value, found: &mut Vec<String>) {
+            for (name, field) in schema["properties"].as_mapping().into_iter().flatten() {
+                let path = format!("{path}.{}", name.as_str().unwrap_or("?"));
+                let is_known = matches!(path.as_str(), ".metadata" | ".apiVersion" | ".kind");
+                if field["description"].as_str().is_none_or(str::is_empty) && !is_known {
+                    found.push(path.clone());
+                }
+                silent(&path, field, found);
+                silent(&format!("{path}[]"), &field["items"], found);
+            }
+        }
+        let definition: serde_yaml::Value = serde_yaml::from_str(&definition_yaml().unwrap()).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut found = Vec::new();
+        silent("", schema, &mut found);
+        assert!(found.is_empty() && schema["properties"]["spec"]["properties"]["replicas"].is_mapping(), "{found:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! What a user asks for. Rules stand beside the field they guard.
+//! What a user asks for. What one field says about itself stands beside it, what needs words of its own in `rules`.
 
 use super::status::ReplicatedDatabaseStatus;
-use super::{bounds, schema};
+use super::{bounds, rules, schema};
 use coequal_types::{ReadQuorum, WriteQuorum};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{CustomResource, KubeSchema};
@@ -32,13 +32,14 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Backlog", type_ = "integer", json_path = ".status.backlogEntries", priority = 1, description = "Entries that wait for a node, over all queues"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
-    validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name has at most 40 characters of a-z, 0-9 and '-', begins with a letter and ends with a letter or digit: names of pods and services derive from it")
+    selectable = ".spec.replicas",
+    selectable = ".status.version",
+    validation = rules::resource_name()
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.replicas == 0 || !has(self.databases) || self.databases.all(d, !has(d.writeQuorum) || type(d.writeQuorum) != int || (d.writeQuorum > self.replicas / 2 && d.writeQuorum <= self.replicas))")
-        .message("a writeQuorum given as a number is at least a majority of replicas and at most replicas")
+    validation = rules::write_quorum_is_a_majority(),
+    validation = rules::write_quorum_is_possible()
 )]
 pub struct ReplicatedDatabaseSpec {
     /// Replica nodes. Odd numbers are best: an even number tolerates no more failures than the odd one below. 0 stops all nodes and keeps their data.
@@ -70,9 +71,14 @@ pub struct ReplicatedDatabaseSpec {
     pub resources: Option<ResourcesSpec>,
 }
 
-/// Processor and memory of each node: requests 100m and 256Mi, and at most 1Gi of memory, where nothing else is said.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+/// Processor and memory of each node: requests 100m and 256Mi, and at most 1Gi of memory (or what is requested, if that
+/// is more), where nothing else is said.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rules::cpu_request_is_within_limit(),
+    validation = rules::memory_request_is_within_limit()
+)]
 pub struct ResourcesSpec {
     /// What is set aside for each node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,8 +91,12 @@ pub struct ResourcesSpec {
 }
 
 /// Amounts as quantities.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rules::cpu_is_something(),
+    validation = rules::memory_is_something()
+)]
 pub struct ResourceAmounts {
     /// Processors, in quotes: "2" or 500m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,10 +139,9 @@ pub struct DatabaseSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("quantity(self.size).isGreaterThan(quantity('0'))").message("size is more than 0"),
-    validation = Rule::new("quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0").message("size can grow, not shrink"),
-    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
-        .message("storageClassName cannot be changed later")
+    validation = rules::size_is_something(),
+    validation = rules::size_never_shrinks(),
+    validation = rules::storage_class_stays()
 )]
 pub struct StorageSpec {
     /// Size of each node's volume, as a quantity: 500Mi, 10Gi. It can grow later, never shrink.
@@ -141,7 +150,7 @@ pub struct StorageSpec {
     pub size: Quantity,
     /// Storage class of the volumes; without it, the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 253))]
+    #[schemars(with = "String", length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub storage_class_name: Option<String>,
 }
 

@@ -8,14 +8,18 @@ use super::plan::{Carried, Replacement, replacement};
 use super::pods::{Machine, api_url};
 use super::reconcile::Turn;
 use super::status::Obstacle;
-use super::subset::is_less;
 use crate::controller::decisions::Step;
+use crate::controller::quantity::is_less;
 use crate::crd::ConditionReason as R;
 use crate::nodes::{NodeClient, ask, asked, done_words};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// How long a removal waits for another node before a person is told.
+const HELD_FOR_LONG: Duration = Duration::from_secs(10);
 
 /// What a turn did, and what it found.
 #[derive(Debug, Default)]
@@ -95,7 +99,7 @@ pub async fn grow_volumes(turn: &Turn<'_>, acted: &mut Acted) -> Result<(), Reco
 pub async fn mark_claims(turn: &Turn<'_>, step: &Step, pods: u32) -> Result<(), ReconcileError> {
     let is_marked = |claim: &PersistentVolumeClaim| claim.annotations().contains_key(REMOVED);
     if let Step::Stop { name, set_aside: true } = step
-        && let Some(ordinal) = turn.wish.ordinal(name)
+        && let Some(ordinal) = turn.wish.ordinal(name).filter(|ordinal| *ordinal >= turn.wish.replicas)
         && turn.seen.claims.get(&ordinal).is_some_and(|claim| !is_marked(claim))
     {
         mark_removed(turn.context, turn.namespace, &claim_name(&turn.wish.name, ordinal), true).await?;
@@ -114,13 +118,16 @@ pub async fn ask_nodes(turn: &Turn<'_>, step: &Step, acted: &mut Acted) {
     let reason = match step {
         Step::Initialize(_) => R::Initializing,
         Step::CreateDatabase { .. } | Step::ChangeSettings { .. } => R::CreatingDatabases,
-        Step::Remove { .. } | Step::Admit { .. } | Step::Stop { .. } => R::RemovingNodes,
+        Step::Remove { .. } | Step::Admit { .. } | Step::Stop { .. } | Step::HoldRemoval { .. } => R::RemovingNodes,
         Step::Start(_) | Step::WaitFor(_) | Step::Nothing => R::NodesStarting,
     };
     match step {
         Step::WaitFor(what) => acted.waits_for(reason, what),
         Step::Start(name) => acted.waits_for(reason, &format!("{name} to start")),
         Step::Stop { name, .. } => acted.waits_for(reason, &format!("{name} to stop")),
+        Step::HoldRemoval { name, ill } => {
+            acted.waits_for(reason, &format!("{ill} to be ONLINE before {name} is removed"));
+        }
         _ => {}
     }
     let Some(via) = asked(step) else { return };
@@ -145,8 +152,43 @@ fn event_reason(step: &Step) -> &'static str {
         Step::ChangeSettings { .. } => "SettingsChanged",
         Step::Remove { .. } => "RemovingNode",
         Step::Admit { .. } => "RemovalCalledOff",
-        Step::Start(_) | Step::Stop { .. } | Step::WaitFor(_) | Step::Nothing => "Reconciled",
+        Step::Start(_) | Step::Stop { .. } | Step::HoldRemoval { .. } | Step::WaitFor(_) | Step::Nothing => {
+            "Reconciled"
+        }
     }
+}
+
+/// A smaller `replicas` that cannot be carried out safely is for a person, once it has been held up for a while: a node
+/// that merely restarts is waited for without a word.
+pub fn tell_held_removal(turn: &Turn<'_>, step: &Step, acted: &mut Acted) {
+    let uid = turn.resource.uid().unwrap_or_default();
+    let Step::HoldRemoval { name, ill } = step else {
+        turn.context.remember(&uid, |memory| memory.held_since = None);
+        return;
+    };
+    let since = turn.context.remember(&uid, |memory| *memory.held_since.get_or_insert_with(Instant::now));
+    if since.elapsed() < HELD_FOR_LONG {
+        return;
+    }
+    let pods = turn.seen.pods_now().unwrap_or(0);
+    let message = format!(
+        "replicas {} is not carried out while {ill} is not ONLINE: without {name} too few nodes might be left to serve. \
+         Bring {ill} back (kubectl describe pod {ill} tells why it is away), or set replicas back to {pods}",
+        turn.wish.replicas
+    );
+    acted.obstacles.push(Obstacle { reason: R::UnsafeScaleIn, message });
+}
+
+/// A node that was taken out and is wished after all begins anew: its identity is never taken in again, and at its next
+/// start it puts its old data aside.
+pub async fn renew_node(turn: &Turn<'_>, step: &Step, acted: &mut Acted) -> Result<(), ReconcileError> {
+    let Step::Stop { name, set_aside: true } = step else { return Ok(()) };
+    let Some(ordinal) = turn.wish.ordinal(name).filter(|ordinal| *ordinal < turn.wish.replicas) else { return Ok(()) };
+    if let Some(seen) = turn.seen.pods.get(&ordinal).filter(|seen| seen.pod.metadata.deletion_timestamp.is_none()) {
+        delete(turn, &seen.pod, None).await?;
+        acted.did("NodeBeginsAnew", format!("{name} had been removed already; it restarts and joins as a new node"));
+    }
+    Ok(())
 }
 
 /// Replaces a pod that was made from an older manifest, when it is its turn. Membership comes first.

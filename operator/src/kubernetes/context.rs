@@ -8,6 +8,7 @@ use kube::Client;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Everything that reconciles share.
 pub struct Context {
@@ -42,6 +43,8 @@ pub struct Memory {
     pub online: Option<BTreeSet<NodeName>>,
     /// Looks in a row that changed nothing.
     pub looks_without_change: u32,
+    /// Since when a removal waits for a node that is ill.
+    pub held_since: Option<Instant>,
 }
 
 impl Context {

@@ -21,6 +21,8 @@ pub const NODE: &str = "node";
 pub const REVISION: &str = "coequal.dev/revision";
 /// Annotation of a child: what it was made from, so that a field that is no longer wanted is noticed.
 pub const WANTED: &str = "coequal.dev/wanted";
+/// Annotation of the StatefulSet: the image that the operator gave the nodes.
+pub const IMAGE: &str = "coequal.dev/image";
 /// Annotation of the resource: any new text restarts the nodes one at a time.
 pub const RESTART: &str = "coequal.dev/restart";
 /// Annotation of a claim: its node was taken out of the cluster, and its data is that of a stranger.

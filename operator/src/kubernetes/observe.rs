@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::error::{ReconcileError, is_status};
-use super::names::{REMOVED, REVISION};
+use super::names::{IMAGE, REMOVED, REVISION};
 use super::pods::{self, Machine, Trouble};
 use super::{calls, stores};
 use crate::controller::observed::{Beginning, Carrier, Observed, ObservedNode};
@@ -196,8 +196,11 @@ impl Seen {
         set.spec.as_ref()?.replicas.and_then(|count| u32::try_from(count).ok())
     }
 
-    /// The image that the nodes have now.
+    /// The image that the operator gave the nodes; before it noted that, the one that they have.
     pub fn image_now(&self) -> Option<&str> {
+        if let Some(given) = self.stateful_set.as_ref().and_then(|set| set.annotations().get(IMAGE)) {
+            return Some(given);
+        }
         let template = &self.stateful_set.as_ref()?.spec.as_ref()?.template;
         template.spec.as_ref()?.containers.iter().find(|container| container.name == "node")?.image.as_deref()
     }

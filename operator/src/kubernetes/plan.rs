@@ -18,8 +18,12 @@ pub fn pods(wish: &ValidatedDatabaseCluster, step: &Step, now: Option<u32>, seen
             Some(ordinal) => now.max(ordinal + 1),
             None => now,
         },
-        // One at a time, and only the last.
-        Step::Stop { name, set_aside: true } if wish.ordinal(name).is_some_and(|ordinal| ordinal + 1 == now) => now - 1,
+        // One at a time, and only the last; one that is wished after all begins anew in its place.
+        Step::Stop { name, set_aside: true }
+            if wish.ordinal(name).is_some_and(|ordinal| ordinal >= wish.replicas && ordinal + 1 == now) =>
+        {
+            now - 1
+        }
         _ => now,
     }
 }
@@ -132,6 +136,7 @@ mod tests {
             ("the last one goes", 3, stop(4), Some(5), &three, 4),
             ("never two at once", 3, stop(3), Some(5), &three, 5),
             ("one that is gone already", 3, stop(4), Some(3), &three, 3),
+            ("one that is wished after all", 3, stop(2), Some(3), &three, 3),
             ("nothing to do", 3, Step::Nothing, Some(3), &three, 3),
             ("set by hand to more: membership decides", 3, Step::Nothing, Some(4), &three, 4),
             ("made anew around its pods", 3, Step::Nothing, None, &three, 3),

@@ -191,6 +191,8 @@ async fn carry_out(turn: &Turn<'_>, step: &Step) -> Result<Acted, ReconcileError
         acted.waits_for(ConditionReason::NodesStarting, &wait);
     }
     act::ask_nodes(turn, step, &mut acted).await;
+    act::tell_held_removal(turn, step, &mut acted);
+    act::renew_node(turn, step, &mut acted).await?;
     act::replace_pods(turn, step, &mut acted).await?;
     act::free_lost_pods(turn, &mut acted).await?;
     Ok(acted)
@@ -200,6 +202,7 @@ fn words_of_pods(seen: &Seen) -> BTreeMap<u32, PodWords> {
     let words = |pod: &super::observe::SeenPod| PodWords {
         trouble: pod.trouble.as_ref().map(|trouble| trouble.message.clone()),
         answered_before: pod.answered_before,
+        probe_passes: super::pods::is_ready(&pod.pod),
     };
     seen.pods.iter().map(|(ordinal, pod)| (*ordinal, words(pod))).collect()
 }
@@ -214,6 +217,9 @@ async fn tell(turn: &Turn<'_>, acted: &Acted, status: &ReplicatedDatabaseStatus)
     for obstacle in &acted.obstacles {
         events::tell(context, resource, EventType::Warning, obstacle.reason.as_str(), &obstacle.message).await;
     }
+    if !acted.obstacles.iter().any(|obstacle| obstacle.reason == ConditionReason::UnsafeScaleIn) {
+        events::forget(context, resource, ConditionReason::UnsafeScaleIn.as_str());
+    }
     let kept: Vec<String> = undeclared(turn.wish, &turn.seen.observed).iter().map(ToString::to_string).collect();
     if !kept.is_empty() {
         let note = format!("databases that are no longer declared are kept: {}", kept.join(", "));
@@ -226,9 +232,11 @@ async fn tell(turn: &Turn<'_>, acted: &Acted, status: &ReplicatedDatabaseStatus)
     // A new operator goes on from what the last one wrote.
     let before = before.unwrap_or_else(|| online_in(resource.status.as_ref()));
     for name in before.difference(&online) {
-        let node = status.nodes.iter().find(|node| node.name == name.as_str());
-        let word = node.map_or("removed", |node| node.status.as_str());
-        let why = node.and_then(|node| node.message.as_deref()).map(|why| format!(": {why}")).unwrap_or_default();
+        // One that stops or is gone was told to: a restart or a removal has an Event of its own.
+        let node = status.nodes.iter().find(|node| node.name == name.as_str() && node.status != "SHUTTINGDOWN");
+        let Some(node) = node else { continue };
+        let word = node.status.as_str();
+        let why = node.message.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         events::forget(context, resource, "NodeOnline");
         events::tell(context, resource, EventType::Normal, "NodeNotOnline", &format!("{name} is {word}{why}")).await;
     }

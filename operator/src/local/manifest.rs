@@ -1,6 +1,7 @@
 //! Watching the manifest: read again a few times a second, because editors replace files in many ways.
 
-use crate::controller::validate::{Faults, ValidatedDatabaseCluster, read_manifest, validate};
+use super::manifest_file::read_manifest;
+use crate::controller::validate::{Faults, ValidatedDatabaseCluster, validate};
 use std::path::{Path, PathBuf};
 
 /// The manifest as it was read last.

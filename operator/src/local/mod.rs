@@ -9,6 +9,7 @@ mod lock;
 mod log_file;
 mod look;
 mod manifest;
+mod manifest_file;
 mod node;
 mod ports;
 mod process;

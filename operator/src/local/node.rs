@@ -158,6 +158,7 @@ impl LocalNode {
             answered_before: self.has_answered(),
             ready: look.is_some_and(|look| look.ready == Some(true)),
             reached_by_peers: seen.reached_by_peers(&self.name),
+            probe_passes: false,
         })
     }
 

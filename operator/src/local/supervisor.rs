@@ -223,6 +223,10 @@ impl Supervisor {
                     self.waiting_for = Some(what);
                     break;
                 }
+                Step::HoldRemoval { name, ill } => {
+                    self.waiting_for = Some(format!("{ill} to be ONLINE before {name} is removed"));
+                    break;
+                }
                 Step::Nothing => break,
                 step => {
                     self.ask(step)?;

@@ -12,7 +12,7 @@ pub fn asked(step: &Step) -> Option<&NodeName> {
         | Step::ChangeSettings { via, .. }
         | Step::Admit { via, .. }
         | Step::Remove { via, .. } => Some(via),
-        Step::Start(_) | Step::Stop { .. } | Step::WaitFor(_) | Step::Nothing => None,
+        Step::Start(_) | Step::Stop { .. } | Step::HoldRemoval { .. } | Step::WaitFor(_) | Step::Nothing => None,
     }
 }
 
@@ -24,7 +24,7 @@ pub async fn ask(client: &NodeClient, step: &Step) -> Result<(), ClientError> {
         Step::ChangeSettings { name, patch, .. } => client.change_settings(name, patch).await,
         Step::Admit { peer_address, .. } => client.add_node(peer_address).await,
         Step::Remove { id, .. } => client.remove_node(*id).await,
-        Step::Start(_) | Step::Stop { .. } | Step::WaitFor(_) | Step::Nothing => Ok(()),
+        Step::Start(_) | Step::Stop { .. } | Step::HoldRemoval { .. } | Step::WaitFor(_) | Step::Nothing => Ok(()),
     }
 }
 
@@ -41,6 +41,7 @@ pub fn done_words(step: &Step) -> String {
         Step::Remove { name, id, .. } => format!("{name} is being removed from the cluster (node id {id})"),
         Step::Start(name) => format!("{name} started"),
         Step::Stop { name, .. } => format!("{name} stops"),
+        Step::HoldRemoval { name, ill } => format!("{name} stays until {ill} is ONLINE"),
         Step::WaitFor(what) => format!("waiting for {what}"),
         Step::Nothing => "all is as wished".to_owned(),
     }

@@ -37,15 +37,28 @@ pub(super) fn admit(desired: &[NodeName], seen: &Observed, via: &ObservedNode) -
         let node = seen.node(name)?;
         let report = node.report.as_ref()?;
         let leaving = entries(name, desired, seen).any(|entry| entry.leaving && entry.id == report.id);
-        // A node that has just joined lists itself before all others have heard of it.
-        let lists_itself = node.view.as_ref().is_none_or(|view| view.nodes.iter().any(|entry| entry.id == report.id));
+        // A node that has just joined lists itself before all others have heard of it; one that is out knows no more
+        // than that it was leaving.
+        let is_itself = |entry: &NodeView| entry.id == report.id && !entry.leaving;
+        let lists_itself = node.view.as_ref().is_none_or(|view| view.nodes.iter().any(is_itself));
         let is_out = report.cluster_id.is_some() && !lists_itself && is_listed(name, desired, seen) == Some(false);
-        (leaving || is_out).then(|| Step::Admit {
+        if is_out {
+            // Its identity is never taken in again: it comes back as a new node.
+            return Some(Step::Stop { name: name.clone(), set_aside: true });
+        }
+        leaving.then(|| Step::Admit {
             via: via.name.clone(),
             name: name.clone(),
             peer_address: report.peer_address.clone(),
         })
     })
+}
+
+/// None of the nodes that would stay takes part: those that would go are all there is.
+pub(super) fn hold_all(wish: &ValidatedDatabaseCluster, desired: &[NodeName], seen: &Observed) -> Option<Step> {
+    let (_, name) = highest_surplus(wish, seen)?;
+    let is_there = seen.nodes.iter().any(|node| !desired.contains(&node.name) && node.takes_part());
+    Some(Step::HoldRemoval { name, ill: desired.first()?.clone() }).filter(|_| is_there)
 }
 
 /// A node that came back with an empty disk is a new one (I7): its former identity goes.
@@ -72,7 +85,7 @@ pub(super) fn remove_surplus(
     match entry {
         Some(entry) if entry.leaving => wait(format!("{name} to hand over and leave")),
         Some(entry) => match desired.iter().find(|name| !seen.node(name).is_some_and(is_healthy)) {
-            Some(ill) => wait(format!("{ill} to be ONLINE before {name} is removed")),
+            Some(ill) => Some(Step::HoldRemoval { name, ill: ill.clone() }),
             None => match votes::awaited(desired, seen) {
                 Some(what) => wait(format!("{what} before {name} is removed")),
                 None => Some(Step::Remove { via: via.name.clone(), name: name.clone(), id: entry.id }),

@@ -64,8 +64,16 @@ pub enum Step {
     Stop {
         /// Its name.
         name: NodeName,
-        /// True when it is out of every configuration: its data is set aside. False to hibernate.
+        /// True when it is out of every configuration: its data is set aside, and if it is wished after all it begins
+        /// anew. False to hibernate.
         set_aside: bool,
+    },
+    /// A node that is no longer wished stays for now: with one that stays being ill, taking it out is not safe.
+    HoldRemoval {
+        /// The node that is no longer wished.
+        name: NodeName,
+        /// The one that has to be ONLINE first.
+        ill: NodeName,
     },
     /// Nothing can be done before this has happened.
     WaitFor(String),
@@ -83,6 +91,9 @@ pub fn next_step(wish: &ValidatedDatabaseCluster, seen: &Observed) -> Step {
         return step;
     }
     let Some(via) = spokesman(&desired, seen) else {
+        if let Some(step) = membership::hold_all(wish, &desired, seen) {
+            return step;
+        }
         return Step::WaitFor("a node that takes part in the cluster".to_owned());
     };
     let (step, waits) = databases::step(wish, via);

@@ -233,7 +233,7 @@ fn table_of_memberships() -> Vec<(&'static str, &'static str, Observed, Step)> {
             "5 to 3, one that stays is ill",
             "{}",
             with(cluster(5, &members(5)), |seen| seen.nodes[1].ready = Some(false)),
-            wait("o-1 to be ONLINE before o-4 is removed"),
+            Step::HoldRemoval { name: name(4), ill: name(1) },
         ),
         (
             "5 to 3, the leaving one is ill",
@@ -256,8 +256,25 @@ fn table_of_memberships() -> Vec<(&'static str, &'static str, Observed, Step)> {
             wait("o-4 to stop"),
         ),
         ("5 to 3, then the next", "{}", cluster(4, &members(4)), remove(3)),
-        ("5 to 3 and back before it finished", "{replicas: 5}", cluster(5, &four_leaves), readmit.clone()),
-        ("5 to 3 and back when it was just out", "{replicas: 5}", cluster(5, &members(4)), readmit),
+        (
+            "5 to 3, none that stays takes part",
+            "{}",
+            with(cluster(5, &members(5)), |seen| seen.nodes[..3].iter_mut().for_each(|node| node.report = None)),
+            Step::HoldRemoval { name: name(4), ill: name(0) },
+        ),
+        ("5 to 3 and back before it finished", "{replicas: 5}", cluster(5, &four_leaves), readmit),
+        (
+            "5 to 3 and back when it was just out: it begins anew",
+            "{replicas: 5}",
+            with(cluster(5, &members(4)), |seen| seen.nodes[4].view.as_mut().unwrap().nodes.push(leaving(4))),
+            Step::Stop { name: name(4), set_aside: true },
+        ),
+        (
+            "just joined: the others have not heard of it yet",
+            "{replicas: 5}",
+            with(cluster(5, &members(4)), |seen| seen.nodes[4].view.as_mut().unwrap().nodes.push(listed(4))),
+            Step::Nothing,
+        ),
     ]
 }
 

@@ -16,7 +16,8 @@ pub struct Fault {
 pub struct Faults(pub Vec<Fault>);
 
 impl Fault {
-    pub(super) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+    /// A fault at a path.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into() }
     }
 }

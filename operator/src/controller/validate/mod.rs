@@ -2,7 +2,6 @@
 
 mod fault;
 mod fields;
-mod file;
 mod pod;
 mod quantity;
 mod spec;
@@ -12,7 +11,6 @@ mod tests;
 mod yaml;
 
 pub use fault::{Fault, Faults};
-pub use file::{MANIFEST_BYTES_MAX, read_manifest};
 
 use crate::crd::{ResourcesSpec, RetentionPolicy, bounds};
 use coequal_types::{DatabaseName, DatabaseSettings, NodeName};

@@ -3,6 +3,7 @@
 use super::fault::{Fault, cut};
 use super::fields::Fields;
 use super::quantity;
+use crate::controller::quantity::is_less;
 use crate::crd::{ResourceAmounts, ResourcesSpec, bounds};
 
 /// The image; `None` keeps what the operator chose.
@@ -26,7 +27,24 @@ pub(super) fn image(spec: &Fields<'_>, faults: &mut Vec<Fault>) -> Option<String
 pub(super) fn resources(spec: &Fields<'_>, faults: &mut Vec<Fault>) -> ResourcesSpec {
     let Some(fields) = spec.mapping("resources", faults) else { return ResourcesSpec::default() };
     fields.refuse_unknown(&["requests", "limits"], faults);
-    ResourcesSpec { requests: amounts(&fields, "requests", faults), limits: amounts(&fields, "limits", faults) }
+    let (requests, limits) = (amounts(&fields, "requests", faults), amounts(&fields, "limits", faults));
+    if let (Some(requests), Some(limits)) = (&requests, &limits) {
+        for (field, request, limit) in
+            [("cpu", &requests.cpu, &limits.cpu), ("memory", &requests.memory, &limits.memory)]
+        {
+            if let (Some(request), Some(limit)) = (request, limit)
+                && is_less(limit, request)
+            {
+                let (request, limit) = (cut(request), cut(limit));
+                let message = format!(
+                    "requests.{field} {request} is more than limits.{field} {limit}; \
+                     write a limit that is at least the request"
+                );
+                faults.push(Fault::new(spec.path("resources"), message));
+            }
+        }
+    }
+    ResourcesSpec { requests, limits }
 }
 
 fn amounts(resources: &Fields<'_>, field: &str, faults: &mut Vec<Fault>) -> Option<ResourceAmounts> {

@@ -4,6 +4,9 @@ use crate::crd::bounds::QUANTITY_BYTES_MAX;
 
 const SUFFIXES: &[&str] = &["Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "k", "M", "G", "T", "P", "E", ""];
 
+/// What is wrong with a quantity of 0.
+pub(super) const NOTHING: &str = "is nothing";
+
 /// What is wrong with a quantity of bytes; `None` if nothing is.
 pub(super) fn fault(text: &str) -> Option<&'static str> {
     if text.len() > QUANTITY_BYTES_MAX {
@@ -15,7 +18,7 @@ pub(super) fn fault(text: &str) -> Option<&'static str> {
     if !digits(whole) || !digits(fraction) {
         return Some("is no quantity");
     }
-    number.bytes().all(|b| matches!(b, b'0' | b'.')).then_some("is nothing")
+    number.bytes().all(|b| matches!(b, b'0' | b'.')).then_some(NOTHING)
 }
 
 #[cfg(test)]

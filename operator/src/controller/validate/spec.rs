@@ -134,24 +134,26 @@ fn storage(spec: &Fields<'_>, faults: &mut Vec<Fault>) -> ValidatedStorage {
     let mut storage = ValidatedStorage { size: bounds::SIZE_DEFAULT.to_owned(), storage_class_name: None };
     let Some(fields) = spec.mapping("storage", faults) else { return storage };
     fields.refuse_unknown(&["size", "storageClassName"], faults);
-    if let Some(size) = fields.number_or_word("size", "a quantity such as 10Gi", faults) {
-        if let Some(wrong) = quantity::fault(&size) {
-            let message = format!(
-                "{} {wrong}; write a number with k, M, G, T, P, E or Ki, Mi, Gi, Ti, Pi, Ei, such as 10Gi",
-                cut(&size)
-            );
-            faults.push(Fault::new(fields.path("size"), message));
+    if let Some(size) = fields.text("size", faults) {
+        if let Some(wrong) = quantity::fault(size) {
+            let advice = match wrong {
+                quantity::NOTHING => "write a size above 0, such as 10Gi",
+                _ => "write a number with k, M, G, T, P, E or Ki, Mi, Gi, Ti, Pi, Ei, such as 10Gi",
+            };
+            faults.push(Fault::new(fields.path("size"), format!("{} {wrong}; {advice}", cut(size))));
         }
-        storage.size = size;
+        storage.size = size.to_owned();
     }
     if let Some(class) = fields.text("storageClassName", faults) {
         let longest = bounds::STORAGE_CLASS_BYTES_MAX;
         let wrong = class.is_empty()
             || class.len() > longest
+            || class.starts_with(['-', '.'])
+            || class.ends_with(['-', '.'])
             || !class.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
         if wrong {
             let message = format!(
-                "{} is no name of a storage class; use 1 to {longest} characters of a-z, 0-9, '-' and '.', or leave it out",
+                "{} is no name of a storage class; use 1 to {longest} characters of a-z, 0-9, '-' and '.', letters or digits at both ends, or leave it out",
                 cut(class)
             );
             faults.push(Fault::new(fields.path("storageClassName"), message));

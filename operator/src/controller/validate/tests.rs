@@ -95,6 +95,12 @@ fn refusals_of_containers() -> Vec<Refusal> {
         ("unknown kind of amounts", resources("{limit: {}}"), "spec.resources.limit", "did you mean limits?"),
         ("unknown amount", resources("{limits: {disk: 1Gi}}"), "spec.resources.limits.disk", "known here are cpu"),
         ("bad memory", resources("{limits: {memory: 1GB}}"), "spec.resources.limits.memory", "write 512Mi or 2Gi"),
+        (
+            "more asked for than allowed",
+            resources("{requests: {memory: 2Gi}, limits: {memory: 1024Mi}}"),
+            "spec.resources",
+            "requests.memory \"2Gi\" is more than limits.memory \"1024Mi\"",
+        ),
         ("bad cpu", resources("{requests: {cpu: lots}}"), "spec.resources.requests.cpu", "write 500m"),
     ]
 }
@@ -176,7 +182,7 @@ fn refusals_of_settings() -> Vec<Refusal> {
             "spec.storage.size",
             "\"10GB\" is no quantity; write a number with",
         ),
-        ("no size at all", with_spec("{storage: {size: 0}}"), "spec.storage.size", "\"0\" is nothing"),
+        ("no size at all", with_spec("{storage: {size: '0'}}"), "spec.storage.size", "\"0\" is nothing"),
         (
             "storage class",
             with_spec("{storage: {storageClassName: 'a b'}}"),
@@ -278,23 +284,9 @@ fn the_examples_are_valid() {
     let mut count = 0;
     for entry in std::fs::read_dir(examples).unwrap() {
         let path = entry.unwrap().path();
-        validate(&read_manifest(&path).unwrap()).unwrap_or_else(|faults| panic!("{}: {faults}", path.display()));
+        validate(&std::fs::read_to_string(&path).unwrap())
+            .unwrap_or_else(|faults| panic!("{}: {faults}", path.display()));
         count += 1;
     }
     assert!(count >= 4);
-}
-
-#[test]
-fn a_file_that_cannot_be_a_manifest_says_why() {
-    let directory = tempfile::tempdir().unwrap();
-    let missing = read_manifest(&directory.path().join("none.yaml")).unwrap_err();
-    assert!(missing.message.contains("none.yaml does not exist"), "{missing}");
-    let folder = read_manifest(directory.path()).unwrap_err();
-    assert!(folder.message.contains("is a directory"), "{folder}");
-    let large = directory.path().join("large.yaml");
-    std::fs::write(&large, vec![b'#'; 1 + (1 << 20)]).unwrap();
-    assert!(read_manifest(&large).unwrap_err().message.contains("larger than 1 MiB"));
-    let binary = directory.path().join("binary.yaml");
-    std::fs::write(&binary, b"kind: \xff").unwrap();
-    assert!(read_manifest(&binary).unwrap_err().message.contains("not UTF-8 text (byte 6)"));
 }

@@ -106,6 +106,6 @@ fn child(plan: &Plan<'_>, kind: ChildKind, name: String, rest: Value) -> Child {
 /// Notes in the object what it was made from: a comparison of fields alone would not see one that is gone.
 fn sealed(mut child: Child) -> Child {
     let seal = format!("{:016x}", names::fnv64(child.object.to_string().as_bytes()));
-    child.object["metadata"]["annotations"] = json!({ WANTED: seal });
+    child.object["metadata"]["annotations"][WANTED] = json!(seal);
     child
 }

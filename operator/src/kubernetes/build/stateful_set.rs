@@ -4,9 +4,10 @@
 //! template depends on nothing that changes from day to day, least of all on the number of nodes.
 
 use super::{Child, ChildKind, Plan, child};
+use crate::controller::quantity::is_less;
 use crate::controller::validate::ValidatedDatabaseCluster;
 use crate::crd::{ResourceAmounts, VolumeRetention};
-use crate::kubernetes::names::{self, API_PORT, PEER_PORT, REVISION};
+use crate::kubernetes::names::{self, API_PORT, IMAGE, PEER_PORT, REVISION};
 use serde_json::{Value, json};
 
 /// User and group of the node's image.
@@ -17,6 +18,8 @@ const VOLUME: &str = "/var/lib/coequal";
 const GRACE_SECONDS: u32 = 60;
 /// Time between leaving the Services and stopping, so that no client is sent to a stopping node, in seconds.
 const LEAVE_SERVICES_SECONDS: u32 = 3;
+/// Memory that a node may use when nothing is said.
+const MEMORY_LIMIT: &str = "1Gi";
 /// How many nodes a newcomer asks to be taken in, from the first on. Fixed, so that scaling changes no pod.
 const ASKED_TO_JOIN: u32 = 5;
 
@@ -38,7 +41,10 @@ pub(super) fn stateful_set(plan: &Plan<'_>) -> Child {
         "template": template(plan),
         "volumeClaimTemplates": [claim(wish)],
     });
-    child(plan, ChildKind::StatefulSet, wish.name.clone(), json!({ "spec": spec }))
+    let mut set = child(plan, ChildKind::StatefulSet, wish.name.clone(), json!({ "spec": spec }));
+    // What the nodes keep when the manifest names no image; the template alone could have been changed by hand.
+    set.object["metadata"]["annotations"] = json!({ IMAGE: plan.image });
+    set
 }
 
 fn retention(policy: VolumeRetention) -> &'static str {
@@ -154,6 +160,10 @@ fn environment(plan: &Plan<'_>) -> Value {
 
 /// Amounts that are always there: without a limit of memory one node could take a whole machine's.
 fn resources(wish: &ValidatedDatabaseCluster) -> Value {
+    fn lower<'a>(default: &'a str, limit: Option<&'a str>) -> &'a str {
+        limit.filter(|limit| is_less(limit, default)).unwrap_or(default)
+    }
+    let given = wish.resources.limits.clone().unwrap_or_default();
     let amounts = |given: &Option<ResourceAmounts>, cpu: Option<&str>, memory: &str| {
         let given = given.clone().unwrap_or_default();
         let mut found = json!({ "memory": given.memory.as_deref().unwrap_or(memory) });
@@ -162,6 +172,10 @@ fn resources(wish: &ValidatedDatabaseCluster) -> Value {
         }
         found
     };
-    let limits = amounts(&wish.resources.limits, None, "1Gi");
-    json!({ "requests": amounts(&wish.resources.requests, Some("100m"), "256Mi"), "limits": limits })
+    let requested = wish.resources.requests.as_ref().and_then(|requests| requests.memory.as_deref());
+    // A request above the limit would be refused.
+    let limit = requested.filter(|requested| is_less(MEMORY_LIMIT, requested)).unwrap_or(MEMORY_LIMIT);
+    let limits = amounts(&wish.resources.limits, None, limit);
+    let (cpu, memory) = (lower("100m", given.cpu.as_deref()), lower("256Mi", given.memory.as_deref()));
+    json!({ "requests": amounts(&wish.resources.requests, Some(cpu), memory), "limits": limits })
 }

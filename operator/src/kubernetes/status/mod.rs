@@ -11,9 +11,13 @@ use crate::crd::{
     ConditionReason as R, ConditionType as C, DatabaseOnNodeStatus, DatabaseSummary, NodeSummary,
     ReplicatedDatabaseStatus,
 };
+use coequal_types::rest::Role;
 use coequal_types::{DatabaseName, DatabaseStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What `Stalled` says while it is False.
+const NOTHING_BLOCKS: &str = "nothing waits for a person";
 
 /// Something that a person has to put right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct PodWords {
     pub trouble: Option<String>,
     /// Whether it answered since it was made.
     pub answered_before: bool,
+    /// Whether the kubelet's readiness probe passes.
+    pub probe_passes: bool,
 }
 
 /// Everything that status depends on.
@@ -160,7 +166,8 @@ fn conditions(
     let settled_reason = if is_settled { R::Settled } else { ready_reason };
     note(C::Reconciling, word(!is_settled && obstacle.is_none()), settled_reason, &summary);
     let stalled = obstacle.map_or(R::NothingBlocks, |obstacle| obstacle.reason);
-    note(C::Stalled, word(obstacle.is_some()), stalled, &obstacles);
+    let stalled_words = obstacle.map_or(NOTHING_BLOCKS, |_| obstacles.as_str());
+    note(C::Stalled, word(obstacle.is_some()), stalled, stalled_words);
     let replicated = !desired.is_empty() && desired.iter().all(|status| *status == ShownStatus::Online);
     note(C::Replicated, word(replicated), if replicated { R::AllNodesOnline } else { reason }, &summary);
 }
@@ -224,6 +231,7 @@ fn shown<'a>(facts: &Facts<'a>) -> Vec<(&'a ObservedNode, NodeSummary, ShownStat
                 answered_before: words.answered_before,
                 ready: node.ready == Some(true),
                 reached_by_peers: observed.reached_by_peers(&node.name),
+                probe_passes: words.probe_passes,
             });
             let message = words.trouble.or_else(|| of_databases(node)).or_else(|| why.map(str::to_owned));
             let summary = NodeSummary {
@@ -259,7 +267,7 @@ fn on_node(node: &ObservedNode, observed: &Observed, shown: ShownStatus) -> Vec<
                 .flat_map(|peer| &peer.replication)
                 .filter(|seen| seen.uuid == database.uuid && seen.node != report.id)
                 .flat_map(|seen| &seen.nodes)
-                .filter(|replica| replica.node == report.id)
+                .filter(|replica| replica.node == report.id && replica.role == Role::Voter)
                 .map(|replica| replica.backlog_entries)
                 .max();
             DatabaseOnNodeStatus {

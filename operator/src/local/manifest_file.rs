@@ -1,14 +1,14 @@
 //! Reading a manifest: the only place that says why a file could not be read.
 
-use super::fault::Fault;
+use crate::controller::validate::Fault;
 use std::io::Read as _;
 use std::path::Path;
 
 /// Largest manifest, in bytes.
-pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+pub(super) const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
 /// The text of a manifest, or one fault.
-pub fn read_manifest(path: &Path) -> Result<String, Fault> {
+pub(super) fn read_manifest(path: &Path) -> Result<String, Fault> {
     let fault = |message: String| Fault::new("", message);
     let name = path.display();
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
@@ -39,4 +39,25 @@ pub fn read_manifest(path: &Path) -> Result<String, Fault> {
         let at = error.utf8_error().valid_up_to();
         fault(format!("file {name} is not UTF-8 text (byte {at}); save it as UTF-8"))
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_a_manifest_says_why() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = read_manifest(&directory.path().join("none.yaml")).unwrap_err();
+        assert!(missing.message.contains("none.yaml does not exist"), "{missing}");
+        let folder = read_manifest(directory.path()).unwrap_err();
+        assert!(folder.message.contains("is a directory"), "{folder}");
+        let large = directory.path().join("large.yaml");
+        std::fs::write(&large, vec![b'#'; 1 + (1 << 20)]).unwrap();
+        assert!(read_manifest(&large).unwrap_err().message.contains("larger than 1 MiB"));
+        let binary = directory.path().join("binary.yaml");
+        std::fs::write(&binary, b"kind: \xff").unwrap();
+        assert!(read_manifest(&binary).unwrap_err().message.contains("not UTF-8 text (byte 6)"));
+    }
 }
