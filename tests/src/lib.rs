@@ -1,6 +1,7 @@
 //! Helpers of the black-box tests: clusters of real processes, on this machine and on a real Kubernetes; a client, writers
 //! that remember, checkers.
 
+pub mod apiserver;
 pub mod binaries;
 pub mod blockade;
 pub mod checker;

@@ -14,14 +14,20 @@ const PROXY: &str = "http://127.0.0.1:8001";
 #[derive(Clone)]
 pub struct Api {
     http: reqwest::Client,
+    base: String,
 }
 
 impl Api {
     /// As the administrator of the cluster in whose network this thread is.
     pub fn connect() -> Self {
+        Self::at(PROXY)
+    }
+
+    /// Through the proxy with this URL.
+    pub fn at(base: &str) -> Self {
         let builder =
             reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(20));
-        Self { http: builder.build().expect("client") }
+        Self { http: builder.build().expect("client"), base: base.to_owned() }
     }
 
     /// One request; `Err` holds the status code and the message of the refusal, or 0 and what went wrong on the way.
@@ -32,7 +38,7 @@ impl Api {
         content_type: &str,
         body: Option<&Value>,
     ) -> Result<Value, (u16, String)> {
-        let request = self.http.request(method, format!("{PROXY}{path}")).header("content-type", content_type);
+        let request = self.http.request(method, format!("{}{path}", self.base)).header("content-type", content_type);
         let request = request.body(body.map(Value::to_string).unwrap_or_default());
         let lost = |error: reqwest::Error| (0, format!("{error:?}"));
         let answer = request.send().await.map_err(lost)?;
