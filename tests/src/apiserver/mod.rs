@@ -4,6 +4,7 @@
 //! into pods and collect what has lost its owner run too; instead of a kubelet there is, where a test wants one, a
 //! [`Machine`] that runs real nodes behind the pods. Nothing here needs to be root.
 
+mod fakes;
 mod gate;
 mod guard;
 mod machine;
@@ -11,6 +12,7 @@ mod namespace;
 mod operator;
 mod server;
 
+pub use fakes::Fakes;
 pub use gate::{Change, Gate};
 pub use machine::Machine;
 pub use namespace::{Namespace, database};

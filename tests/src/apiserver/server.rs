@@ -53,7 +53,13 @@ impl Server {
         install(&api).await;
         // After the definition is there: they look for kinds only now and then.
         let controllers = format!("--controllers={CONTROLLERS}");
-        let plain = ["--leader-elect=false", "--secure-port=0", "--kube-api-qps=200", "--kube-api-burst=400"];
+        let plain = [
+            "--leader-elect=false",
+            "--secure-port=0",
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
+            "--concurrent-statefulset-syncs=10",
+        ];
         start("controller-manager", [words(&[&flag, &controllers]), words(&plain)].concat());
         Self { url, etcd: format!("http://127.0.0.1:{etcd}"), _guard: std::sync::Mutex::new(guard) }
     }

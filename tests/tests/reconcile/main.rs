@@ -5,5 +5,6 @@
 mod reconcile_children;
 mod reconcile_definition;
 mod reconcile_kills;
+mod reconcile_load;
 mod reconcile_nodes;
 mod reconcile_rows;
