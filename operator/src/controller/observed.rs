@@ -124,3 +124,34 @@ impl Observed {
         (!longest.is_empty()).then(|| longest.values().sum())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    /// A node that has confirmed nothing yet would have everything as its queue, for as long as it gets its first copy.
+    #[test]
+    fn only_voters_have_a_queue() {
+        let mut node = ObservedNode::unseen("o-0".parse().unwrap(), 0);
+        for (database, lengths) in [(1, [7, 3]), (2, [5, 0])] {
+            let replica = |id: u64, role: &str, backlog: u64| {
+                json!({
+                    "node": NodeId(id), "name": format!("o-{id}"), "role": role, "status": "SYNCHRONIZING",
+                    "reachable": true, "backlogEntries": backlog, "backlogBoundEntries": 9,
+                })
+            };
+            let told = json!({
+                "name": format!("d{database}"), "uuid": Uuid::from_u128(database), "epoch": 1, "changing": true,
+                "node": NodeId(9), "status": "ONLINE",
+                "nodes": [replica(1, "voter", lengths[0]), replica(2, "learner", lengths[1])],
+            });
+            node.replication.push(serde_json::from_value(told).unwrap());
+        }
+        let seen = Observed { beginning: Beginning::NotBegun, nodes: vec![node] };
+        assert_eq!(seen.backlog_entries(NodeId(1)), Some(12));
+        assert_eq!(seen.backlog_entries(NodeId(2)), None);
+    }
+}
