@@ -7,11 +7,15 @@ use crate::kubernetes::{Api, until};
 use reqwest::Method;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// The controllers that matter here: pods and claims of StatefulSets, and what goes when its owner or namespace does.
 const CONTROLLERS: &str = "statefulset-controller,garbage-collector-controller,namespace-controller,\
                            persistentvolumeclaim-protection-controller";
+/// Building it takes about ten minutes on two cores.
+const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
 /// Everything that may be done, by one who has this token.
 const TOKEN: &str = "administrator";
 
@@ -27,9 +31,17 @@ pub struct Server {
 impl Server {
     /// The one server of this program, or why there is none.
     pub async fn shared() -> Result<&'static Self, String> {
-        static SERVER: OnceCell<Server> = OnceCell::const_new();
-        let program = kube()?;
-        Ok(SERVER.get_or_init(|| Self::start(program)).await)
+        static SERVER: OnceCell<Result<Server, String>> = OnceCell::const_new();
+        static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+        let server = SERVER.get_or_init(async || {
+            let program = kube().await?;
+            // A start that fails takes its time; once is enough.
+            assert!(!HAS_FAILED.swap(true, Ordering::Relaxed), "the API server did not start for an earlier test");
+            let server = Self::start(program).await;
+            HAS_FAILED.store(false, Ordering::Relaxed);
+            Ok(server)
+        });
+        server.await.as_ref().map_err(Clone::clone)
     }
 
     async fn start(program: PathBuf) -> Self {
@@ -105,17 +117,33 @@ pub(super) fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-/// The program that `tests/kubernetes/build` makes.
-fn kube() -> Result<PathBuf, String> {
+/// The program that `tests/kubernetes/build` makes; made now, if that is possible.
+async fn kube() -> Result<PathBuf, String> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let cache = variable("COEQUAL_TESTCLUSTER_CACHE").or_else(|| {
         let home = || variable("HOME").map(|home| home.join(".cache"));
         variable("XDG_CACHE_HOME").or_else(home).map(|cache| cache.join("coequal-testcluster"))
     });
     let program = cache.unwrap_or_default().join("kube");
-    match program.is_file() {
-        true => Ok(program),
-        false => Err(format!("{} is missing; tests/kubernetes/build kube makes it", program.display())),
+    if program.is_file() {
+        return Ok(program);
+    }
+    let missing = format!("{} is missing", program.display());
+    // SAFETY: it only gives a number.
+    if unsafe { libc::geteuid() } != 0 {
+        return Err(format!("{missing}; as root, tests/kubernetes/build kube makes it"));
+    }
+    // Another build that is under way is waited for; this one then finds everything there.
+    let mut build = tokio::process::Command::new(root().join("tests/kubernetes/build"));
+    build.arg("kube").kill_on_drop(true);
+    match tokio::time::timeout(BUILD_DEADLINE, build.output()).await {
+        Ok(Ok(output)) if output.status.success() && program.is_file() => Ok(program),
+        Ok(Ok(output)) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            Err(format!("{missing}, and cannot be built: {}", said.lines().next_back().unwrap_or("no word why")))
+        }
+        Ok(Err(error)) => Err(format!("{missing}, and cannot be built: {error}")),
+        Err(_) => Err(format!("{missing}, and was not built within {BUILD_DEADLINE:?}")),
     }
 }
 
