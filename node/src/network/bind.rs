@@ -1,5 +1,6 @@
 //! Where to listen: on both address families, or on the one that this machine has.
 
+use rustix::io::Errno;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;
@@ -19,8 +20,7 @@ fn instead(address: SocketAddr) -> Option<SocketAddr> {
 
 /// The kernel was started without IPv6, or every IPv6 address was taken away from it.
 fn is_no_such_family(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
 #[cfg(test)]
@@ -41,8 +41,8 @@ mod tests {
         for (address, other) in [("[::]:7", Some("0.0.0.0:7")), ("[::1]:7", None), ("0.0.0.0:7", None)] {
             assert_eq!(instead(address.parse().unwrap()), other.map(|other| other.parse().unwrap()), "{address}");
         }
-        assert!(is_no_such_family(&io::Error::from_raw_os_error(libc::EAFNOSUPPORT)));
-        assert!(is_no_such_family(&io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
-        assert!(!is_no_such_family(&io::Error::from_raw_os_error(libc::EADDRINUSE)));
+        assert!(is_no_such_family(&io::Error::from(Errno::AFNOSUPPORT)));
+        assert!(is_no_such_family(&io::Error::from(Errno::ADDRNOTAVAIL)));
+        assert!(!is_no_such_family(&io::Error::from(Errno::ADDRINUSE)));
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Port of the nodes' HTTP API.
 const PORT: u16 = 7600;
 /// A connection within the cluster takes well below a millisecond; after this long, another node is tried.
-const CONNECT: Duration = Duration::from_millis(60);
+const CONNECT: Duration = Duration::from_millis(200);
 /// After this long without an answer, another node is tried with the same idempotency key.
 const ATTEMPT: Duration = Duration::from_millis(450);
 /// For requests that do much at once.
