@@ -169,12 +169,16 @@ async fn is_done(namespace: &Namespace, stage: &Stage) -> Result<(), String> {
     let are_current =
         pods.iter().all(|pod| revision(pod) == wanted && pod["metadata"].get("deletionTimestamp").is_none());
     let is_told = ready["status"] == "True" && ready["observedGeneration"] == resource["metadata"]["generation"];
+    // What the last operator wrote may be from before its last deed: the pods are asked themselves.
+    let is_ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+    let serve = |pod: &Value| pod["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(is_ready));
+    let are_ready = pods.iter().all(serve);
     let image = at(&resource, "/spec/image");
     let has_image = image.is_empty() || pods.iter().all(|pod| at(pod, "/spec/containers/0/image") == image);
     let restart = &resource["metadata"]["annotations"]["coequal.dev/restart"];
     let is_restarted =
         restart.is_null() || !pods.iter().any(|pod| at(pod, "/metadata/annotations/made-before") == "yes");
-    match is_told && pods.len() == stage.nodes && are_current && has_image && is_restarted {
+    match is_told && pods.len() == stage.nodes && are_ready && are_current && has_image && is_restarted {
         true => Ok(()),
         false => Err(format!("{} pods, {}", pods.len(), resource["status"])),
     }
