@@ -50,11 +50,12 @@ pub struct PodSpec {
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "has(self.key) || (has(self.operator) && self.operator == 'Exists')", "message": "a toleration without key has operator: Exists" },
     { "rule": "!has(self.value) || !has(self.operator) || self.operator == 'Equal'", "message": "a toleration with operator: Exists has no value" },
+    { "rule": "!has(self.tolerationSeconds) || !has(self.effect) || self.effect == 'NoExecute'", "message": "tolerationSeconds has a meaning with effect: NoExecute alone" },
 ]))]
 pub struct TolerationSpec {
     /// Key of the taint; without it every key, and operator is Exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 316))]
+    #[schemars(with = "String", length(min = 1, max = 317), regex(pattern = schema::QUALIFIED))]
     pub key: Option<String>,
     /// Exists: any value; Equal: this value, which is also meant where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +63,7 @@ pub struct TolerationSpec {
     pub operator: Option<TolerationOperator>,
     /// Value of the taint, with Equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 63))]
+    #[schemars(with = "String", length(max = 63), regex(pattern = schema::LABEL_VALUE))]
     pub value: Option<String>,
     /// Effect of the taint; without it every effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,7 +100,7 @@ pub enum TaintEffect {
 #[serde(rename_all = "camelCase")]
 pub struct SpreadSpec {
     /// Label of machines whose values are the places: kubernetes.io/hostname, topology.kubernetes.io/zone.
-    #[schemars(length(min = 1, max = 316))]
+    #[schemars(length(min = 1, max = 317), regex(pattern = schema::QUALIFIED))]
     pub topology_key: String,
     /// By how many nodes two places may differ.
     #[serde(default = "one")]

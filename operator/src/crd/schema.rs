@@ -40,9 +40,10 @@ pub(super) fn quantity(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Name and optional prefix, as labels and annotations have them.
-const QUALIFIED: &str = "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+pub(super) const QUALIFIED: &str =
+    "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 /// Value of a label.
-const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+pub(super) const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 
 fn texts(value: serde_json::Value, reserved: &[&str]) -> Schema {
     let mut rules = vec![serde_json::json!({

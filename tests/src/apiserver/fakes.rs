@@ -7,10 +7,18 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// Between two looks for new pods.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -26,6 +34,8 @@ pub struct Fakes {
 
 #[derive(Default)]
 struct Cluster {
+    /// With the certificate that the operator made.
+    tls: Option<TlsAcceptor>,
     is_initialized: bool,
     databases: BTreeMap<String, Value>,
     /// Addresses of its nodes by name.
@@ -46,11 +56,12 @@ impl Fakes {
     /// Begins to answer for every pod of a namespace.
     pub fn start(namespace: &Namespace) -> Self {
         let (api, pods) = (namespace.api.clone(), namespace.path("v1 pods"));
+        let secrets = namespace.path("v1 secrets");
         let task = tokio::spawn(async move {
             let clusters = Clusters::default();
             let mut given = 0;
             loop {
-                turn(&api, &pods, &clusters, &mut given).await;
+                turn(&api, (&pods, &secrets), &clusters, &mut given).await;
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         });
@@ -64,42 +75,83 @@ impl Drop for Fakes {
     }
 }
 
-async fn turn(api: &Api, pods: &str, clusters: &Clusters, given: &mut u32) {
+async fn turn(api: &Api, (pods, secrets): (&str, &str), clusters: &Clusters, given: &mut u32) {
     let new = format!("{pods}?fieldSelector=status.phase%3DPending&limit=100");
     let Ok(list) = api.request(reqwest::Method::GET, &new, "", None).await else { return };
     let found = list["items"].as_array().cloned().unwrap_or_default();
     for pods_at_once in found.chunks(AT_ONCE) {
         let mut begun = Vec::new();
         for pod in pods_at_once {
-            let address = serve(clusters, pod, given).await;
+            let Some(address) = serve(api, secrets, clusters, pod, given).await else { continue };
             begun.push(tell_ready(api, pods, pod, address));
         }
         futures::future::join_all(begun).await;
     }
 }
 
+/// What `<cluster>-tls` holds, once for each cluster.
+async fn certificate(api: &Api, secrets: &str, clusters: &Clusters, cluster: &str) -> Option<TlsAcceptor> {
+    let known = |clusters: &Clusters| clusters.lock().ok()?.get(cluster)?.tls.clone();
+    if let Some(tls) = known(clusters) {
+        return Some(tls);
+    }
+    let secret = api.request(reqwest::Method::GET, &format!("{secrets}/{cluster}-tls"), "", None).await.ok()?;
+    let part = |name: &str| BASE64_STANDARD.decode(secret["data"][name].as_str()?).ok();
+    let chain = CertificateDer::pem_slice_iter(&part("tls.crt")?).collect::<Result<Vec<_>, _>>().ok()?;
+    let key = PrivateKeyDer::from_pem_slice(&part("tls.key")?).ok()?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).ok()?;
+    let tls = TlsAcceptor::from(Arc::new(config));
+    clusters.lock().ok()?.entry(cluster.to_owned()).or_default().tls = Some(tls.clone());
+    Some(tls)
+}
+
+/// A node's listener.
+struct Listener {
+    tcp: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, address)) = self.tcp.accept().await else { continue };
+            if let Ok(stream) = self.tls.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.tcp.local_addr()
+    }
+}
+
 /// Starts the server of a pod, at an address that no other run of the tests uses.
-async fn serve(clusters: &Clusters, pod: &Value, given: &mut u32) -> String {
+async fn serve(api: &Api, secrets: &str, clusters: &Clusters, pod: &Value, given: &mut u32) -> Option<String> {
     let name = at(pod, "/metadata/name");
     let cluster = name.rsplit_once('-').map_or(name.as_str(), |(cluster, _)| cluster).to_owned();
-    let listener = loop {
+    let tls = certificate(api, secrets, clusters, &cluster).await?;
+    let tcp = loop {
         *given += 1;
         assert!(*given < 30_000, "no free address");
         let network = 216 + std::process::id() % 30;
         let address = format!("127.{network}.{}.{}", *given / 200, 1 + *given % 200);
-        if let Ok(listener) = tokio::net::TcpListener::bind((address.as_str(), PORT)).await {
+        if let Ok(listener) = TcpListener::bind((address.as_str(), PORT)).await {
             break listener;
         }
     };
-    let address = listener.local_addr().expect("address").ip().to_string();
+    let address = tcp.local_addr().expect("address").ip().to_string();
     let known = |clusters: &mut BTreeMap<String, Cluster>| {
         clusters.entry(cluster.clone()).or_default().nodes.insert(name.clone(), address.clone());
     };
     known(&mut clusters.lock().expect("no panic while it is held"));
     let fake = Fake { clusters: Arc::clone(clusters), cluster, name };
     let router = Router::new().fallback(answer).with_state(fake);
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    address
+    tokio::spawn(async move { axum::serve(Listener { tcp, tls }, router).await });
+    Some(address)
 }
 
 async fn tell_ready(api: &Api, pods: &str, pod: &Value, address: String) {

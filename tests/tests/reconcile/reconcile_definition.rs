@@ -20,7 +20,10 @@ fn rules(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
     const WORDS: &[&str] =
         &["minimum", "maximum", "minLength", "maxLength", "pattern", "enum", "minItems", "maxItems", "format"];
     // The width of a number is no rule of ours: its bounds are narrower.
-    let is_rule = |word: &&&str| schema.get(**word).is_some() && !(**word == "format" && schema["format"] == "int32");
+    let is_rule = |word: &&&str| {
+        schema.get(**word).is_some()
+            && !(**word == "format" && ["int32", "int64"].map(Value::from).contains(&schema["format"]))
+    };
     found.extend(WORDS.iter().filter(is_rule).map(|word| format!("{path}.{word}")));
     if schema.get("x-kubernetes-list-map-keys").is_some() {
         found.insert(format!("{path}.listMapKeys"));

@@ -39,7 +39,11 @@ async fn snapshot(namespace: &Namespace) -> Value {
     let resource = namespace.read("o").await;
     let conditions = resource["status"]["conditions"].as_array().cloned().unwrap_or_default();
     for condition in &conditions {
-        let said = ["status", "reason", "message", "observedGeneration"].map(|field| condition[field].clone());
+        let mut said = ["status", "reason", "message", "observedGeneration"].map(|field| condition[field].clone());
+        // How long certificates last is a matter of when the run began.
+        if condition["type"] == "CertificatesValid" && said[2].to_string().contains("is valid until") {
+            said[2] = json!("valid");
+        }
         found[at(condition, "/type")] = json!(said);
     }
     found

@@ -34,7 +34,10 @@ fn database(fields: Value) -> Value {
 
 /// Every rule of the definition that a single manifest can break.
 pub fn refused() -> Vec<Refused> {
-    [names(), replicas_and_time(), databases(), storage(), containers()].into_iter().flatten().collect()
+    [names(), replicas_and_time(), databases(), storage(), containers(), pods(), places(), certificates()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn names() -> Vec<Refused> {
@@ -192,6 +195,144 @@ fn containers() -> Vec<Refused> {
     rows
 }
 
+fn pods() -> Vec<Refused> {
+    let pod = |field: &str, value: Value| {
+        let mut fields = json!({});
+        fields[field] = value;
+        json!({ "pod": fields })
+    };
+    let rule = |rest: &str| format!("spec.pod.{rest}");
+    let long = "x".repeat(254);
+    let (no_key, no_class) = ("a key is a name of at most 63 characters", "is no name of a priority class");
+    let no_variable = "is no name of a variable";
+    let variable = |name: &str| pod("env", json!([{ "name": name }]));
+    let (no_secret, many) = ("is no name of a Secret", "entries; at most");
+    let secret = |name: &str| pod("imagePullSecrets", json!([{ "name": name }]));
+    let named = |count: usize| Value::Array((0..count).map(|at| json!({ "name": format!("n{at}") })).collect());
+    let twice = json!([{ "name": "a" }, { "name": "a" }]);
+    vec![
+        row(&rule("labels.rule[0]"), pod("labels", json!({ "a b": "c" })), no_key, "is no key"),
+        row(&rule("labels.rule[1]"), pod("labels", json!({ "app.kubernetes.io/a": "b" })), "own", "operator's own"),
+        row(&rule("labels.rule[2]"), pod("labels", json!({ "coequal.dev/a": "b" })), "own", "operator's own"),
+        row(&rule("annotations.rule[0]"), pod("annotations", json!({ "-a": "c" })), no_key, "is no key"),
+        row(&rule("annotations.rule[1]"), pod("annotations", json!({ "coequal.dev/a": "" })), "own", "operator's own"),
+        row(&rule("nodeSelector.rule[0]"), pod("nodeSelector", json!({ "a/b/c": "d" })), no_key, "is no key"),
+        row(&rule("priorityClassName.minLength"), pod("priorityClassName", json!("")), "at least 1", no_class),
+        row(&rule("priorityClassName.maxLength"), pod("priorityClassName", json!(long)), "253", no_class),
+        row(&rule("priorityClassName.pattern"), pod("priorityClassName", json!("High")), "should match", no_class),
+        row(&rule("env.listMapKeys"), pod("env", twice.clone()), "Duplicate value", "stands in [0] already"),
+        row(&rule("env.maxItems"), pod("env", named(33)), "must have at most 32 items", many),
+        row(&rule("env[].required name"), pod("env", json!([{ "value": "a" }])), "Required value", "is missing"),
+        row(&rule("env[].name.minLength"), variable(""), "at least 1", no_variable),
+        row(&rule("env[].name.maxLength"), variable(&"x".repeat(129)), "128", no_variable),
+        row(&rule("env[].name.pattern"), variable("1A"), "should match", no_variable),
+        row(&rule("env[].rule[0]"), variable("COEQUAL_LOG"), "operator's own", "operator's own"),
+        row(
+            &rule("env[].value.maxLength"),
+            pod("env", json!([{ "name": "A", "value": "x".repeat(4097) }])),
+            "4096",
+            "is longer than 4096 characters",
+        ),
+        row(&rule("imagePullSecrets.listMapKeys"), pod("imagePullSecrets", twice), "Duplicate value", "already"),
+        row(&rule("imagePullSecrets.maxItems"), pod("imagePullSecrets", named(9)), "at most 8 items", many),
+        row(
+            &rule("imagePullSecrets[].required name"),
+            pod("imagePullSecrets", json!([{}])),
+            "Required value",
+            "is missing",
+        ),
+        row(&rule("imagePullSecrets[].name.minLength"), secret(""), "at least 1", no_secret),
+        row(&rule("imagePullSecrets[].name.maxLength"), secret(&long), "253", no_secret),
+        row(&rule("imagePullSecrets[].name.pattern"), secret("a_b"), "should match", no_secret),
+    ]
+}
+
+fn places() -> Vec<Refused> {
+    let toleration = |fields: Value| json!({ "pod": { "tolerations": [fields] } });
+    let of = |rest: &str| format!("spec.pod.tolerations{rest}");
+    let key = |key: &str| toleration(json!({ "key": key }));
+    let seconds = |seconds: i64| {
+        toleration(json!({ "key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds }))
+    };
+    let spread = |fields: Value| json!({ "pod": { "topologySpreadConstraints": [fields] } });
+    let on = |rest: &str| format!("spec.pod.topologySpreadConstraints{rest}");
+    let place = |key: &str| spread(json!({ "topologyKey": key }));
+    let skew = |skew: i64| spread(json!({ "topologyKey": "zone", "maxSkew": skew }));
+    let (long, no_value) = ("x".repeat(318), "is no value of a taint");
+    let many = |field: &str, entry: Value, count: usize| {
+        let mut pod = json!({});
+        pod[field] = Value::Array((0..count).map(|at| entry_of(&entry, at)).collect());
+        json!({ "pod": pod })
+    };
+    let whole = "write a whole number from";
+    let same_place = json!({ "topologyKey": "zone" });
+    vec![
+        row(&of(".maxItems"), many("tolerations", json!({ "key": "k" }), 17), "at most 16 items", "at most 16"),
+        row(&of("[].effect.enum"), toleration(json!({ "key": "a", "effect": "Never" })), "Unsupported", "\"Never\""),
+        row(&of("[].operator.enum"), toleration(json!({ "key": "a", "operator": "Like" })), "Unsupported", "\"Like\""),
+        row(&of("[].key.minLength"), key(""), "at least 1", "is no key"),
+        row(&of("[].key.maxLength"), key(&long), "317", "is no key"),
+        row(&of("[].key.pattern"), key("a b"), "should match", "is no key"),
+        row(&of("[].value.maxLength"), toleration(json!({ "key": "a", "value": "x".repeat(64) })), "63", no_value),
+        row(&of("[].value.pattern"), toleration(json!({ "key": "a", "value": "-" })), "should match", no_value),
+        row(&of("[].rule[0]"), toleration(json!({ "value": "a" })), "operator: Exists", "operator: Exists"),
+        row(
+            &of("[].rule[1]"),
+            toleration(json!({ "key": "a", "operator": "Exists", "value": "b" })),
+            "operator: Exists has no value",
+            "has no meaning with operator: Exists",
+        ),
+        row(
+            &of("[].rule[2]"),
+            toleration(json!({ "key": "a", "effect": "NoSchedule", "tolerationSeconds": 5 })),
+            "effect: NoExecute alone",
+            "effect: NoExecute alone",
+        ),
+        row(&of("[].tolerationSeconds.minimum"), seconds(-1), "greater than or equal to 0", whole),
+        row(&of("[].tolerationSeconds.maximum"), seconds(31_536_001), "less than or equal to 31536000", whole),
+        row(
+            &on(".maxItems"),
+            many("topologySpreadConstraints", json!({ "topologyKey": "k" }), 9),
+            "at most 8",
+            "at most 8",
+        ),
+        row(
+            &on(".listMapKeys"),
+            json!({ "pod": { "topologySpreadConstraints": [same_place, same_place] } }),
+            "Duplicate value",
+            "stands in [0] already",
+        ),
+        row(&on("[].required topologyKey"), spread(json!({ "maxSkew": 1 })), "Required value", "is missing"),
+        row(&on("[].topologyKey.minLength"), place(""), "at least 1", "is no key"),
+        row(&on("[].topologyKey.maxLength"), place(&long), "317", "is no key"),
+        row(&on("[].topologyKey.pattern"), place("a b"), "should match", "is no key"),
+        row(&on("[].maxSkew.minimum"), skew(0), "greater than or equal to 1", whole),
+        row(&on("[].maxSkew.maximum"), skew(101), "less than or equal to 100", whole),
+        row(
+            &on("[].whenUnsatisfiable.enum"),
+            spread(json!({ "topologyKey": "zone", "whenUnsatisfiable": "Maybe" })),
+            "Unsupported",
+            "\"Maybe\"",
+        ),
+    ]
+}
+
+/// An entry like this one, with a number at the end of every text.
+fn entry_of(entry: &Value, at: usize) -> Value {
+    let fields = entry.as_object().into_iter().flatten();
+    fields.map(|(field, text)| (field.clone(), json!(format!("{}{at}", text.as_str().unwrap_or_default())))).collect()
+}
+
+fn certificates() -> Vec<Refused> {
+    let secret = |name: &str| json!({ "tls": { "certificateSecretName": name } });
+    let (rule, no_name) = ("spec.tls.certificateSecretName", "is no name of a Secret");
+    vec![
+        row(&format!("{rule}.minLength"), secret(""), "at least 1", no_name),
+        row(&format!("{rule}.maxLength"), secret(&"x".repeat(254)), "253", no_name),
+        row(&format!("{rule}.pattern"), secret("Mine"), "should match", no_name),
+    ]
+}
+
 /// A change that is refused: rule, spec before, spec after, and what the API server says. Local mode has no earlier spec
 /// to compare with, and no volumes.
 pub fn refused_changes() -> Vec<(&'static str, Value, Value, &'static str)> {
@@ -223,6 +364,18 @@ pub fn refused_changes() -> Vec<(&'static str, Value, Value, &'static str)> {
             "storageClassName cannot be changed from \"fast\" to the default",
         ),
         (
+            "spec.rule[2]",
+            json!({ "tls": { "certificateSecretName": "mine" } }),
+            json!({ "tls": { "certificateSecretName": "yours" } }),
+            "tls.certificateSecretName cannot be changed from \"mine\" to \"yours\"",
+        ),
+        (
+            "spec.rule[2]",
+            json!({}),
+            json!({ "tls": { "certificateSecretName": "mine" } }),
+            "tls.certificateSecretName cannot be changed from \"\" to \"mine\"",
+        ),
+        (
             "spec.rule[1]",
             json!({ "replicas": 3, "databases": [{ "name": "orders", "writeQuorum": 3 }] }),
             json!({ "replicas": 2 }),
@@ -237,6 +390,7 @@ pub fn accepted_changes() -> Vec<(Value, Value)> {
         (json!({ "storage": { "size": "1Gi" } }), json!({ "storage": { "size": "1.5Gi" } })),
         (json!({ "storage": { "size": "1Gi" } }), json!({ "storage": { "size": "1024Mi" } })),
         (json!({ "storage": { "storageClassName": "fast" } }), json!({ "storage": { "storageClassName": "fast" } })),
+        (json!({}), json!({ "pod": { "labels": { "team": "a" }, "env": [{ "name": "TZ", "value": "UTC" }] } })),
         // A hibernated cluster keeps its settings for the day it wakes.
         (json!({ "databases": [{ "name": "a", "writeQuorum": 3 }] }), json!({ "replicas": 0 })),
     ]
@@ -268,6 +422,24 @@ pub fn accepted() -> Vec<(String, Value)> {
         one(json!({ "storage": { "size": "0.5Ki", "storageClassName": "x".repeat(253) } })),
         one(json!({ "persistentVolumeClaimRetentionPolicy": { "whenDeleted": "Delete", "whenScaled": "Retain" } })),
         one(json!({ "persistentVolumeClaimRetentionPolicy": { "whenDeleted": "Retain", "whenScaled": "Delete" } })),
+        one(json!({ "pod": {
+            "labels": { "example.org/team": "a", "b": "" },
+            "annotations": { "c": "any text\nat all" },
+            "nodeSelector": { "kubernetes.io/os": "linux" },
+            "tolerations": [
+                { "operator": "Exists" },
+                { "key": "a/b", "value": "c" },
+                { "key": "d", "operator": "Equal", "value": "", "effect": "NoExecute", "tolerationSeconds": 31_536_000 },
+            ],
+            "topologySpreadConstraints": [
+                { "topologyKey": "zone", "maxSkew": 100, "whenUnsatisfiable": "DoNotSchedule" },
+                { "topologyKey": "zone" },
+            ],
+            "priorityClassName": "x".repeat(253),
+            "imagePullSecrets": [{ "name": "a.b-c" }],
+            "env": [{ "name": "x".repeat(128), "value": "x".repeat(4096) }, { "name": "_" }],
+        } })),
+        one(json!({ "tls": { "certificateSecretName": "x".repeat(253) } })),
         one(json!({ "image": "x".repeat(512) })),
         one(json!({ "image": "registry.example:5000/a/b@sha256:0" })),
         one(json!({ "resources": { "requests": amounts, "limits": amounts } })),

@@ -22,8 +22,10 @@ use std::time::{Duration, Instant};
 
 /// Steps in one turn: an authority, a certificate, and who trusts it.
 const STEPS_MAX: u32 = 4;
-/// How long what was found is taken for granted while nothing changes: Secrets are read by name, not watched.
+/// How long what was found is taken for granted: Secrets are read by name, not watched.
 const KEPT_FOR: Duration = Duration::from_secs(60);
+/// The same while the nodes serve with what they have: two hundred clusters would cost ten requests a second for nothing.
+const KEPT_WHILE_READY: Duration = Duration::from_secs(300);
 /// A certificate of somebody else that ends this soon is worth a warning.
 const ENDS_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Longest text of a person that is remembered.
@@ -89,7 +91,7 @@ pub async fn ensure(
     let kept = context.remember(&uid, |memory| memory.secured.clone());
     if let Some((at, for_what, secured)) = kept
         && for_what == wanted
-        && at.elapsed() < KEPT_FOR
+        && at.elapsed() < kept_for(resource)
     {
         return Ok(secured);
     }
@@ -110,6 +112,17 @@ pub async fn ensure(
         memory.secured = is_settled.then(|| (Instant::now(), wanted, secured.clone()));
     });
     Ok(secured)
+}
+
+/// How long what was found in the Secrets of this resource holds. Its owner looks after a certificate of his own, and
+/// waits for what is said of it.
+fn kept_for(resource: &ReplicatedDatabase) -> Duration {
+    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
+    let is_ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    match is_ready && resource.spec.tls.as_ref().is_none_or(|tls| tls.certificate_secret_name.is_none()) {
+        true => KEPT_WHILE_READY,
+        false => KEPT_FOR,
+    }
 }
 
 impl Secured {
