@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// Port of the nodes' HTTP API.
 const PORT: u16 = 7600;
-/// A connection within the cluster takes well below a millisecond; after this long, another node is tried.
-const CONNECT: Duration = Duration::from_millis(200);
+/// A connection within the cluster takes a few milliseconds; after this long, another node is tried.
+const CONNECT: Duration = Duration::from_millis(100);
 /// After this long without an answer, another node is tried with the same idempotency key.
 const ATTEMPT: Duration = Duration::from_millis(450);
 /// For requests that do much at once.
@@ -50,15 +50,20 @@ impl Access {
 
     /// A client that opens a new connection for each request, so that through a Service a retry may come to another node.
     pub fn impatient(&self, host: &str) -> Client {
-        self.client(host, ATTEMPT)
+        self.client(host, CONNECT, ATTEMPT)
+    }
+
+    /// The same for a machine so busy that a connection takes longer.
+    pub fn forbearing(&self, host: &str) -> Client {
+        self.client(host, ATTEMPT, ATTEMPT)
     }
 
     /// A client for imports and exports.
     pub fn patient(&self, host: &str) -> Client {
-        self.client(host, PATIENT)
+        self.client(host, PATIENT, PATIENT)
     }
 
-    fn client(&self, host: &str, timeout: Duration) -> Client {
+    fn client(&self, host: &str, connect: Duration, timeout: Duration) -> Client {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", self.token)).expect("a token");
         bearer.set_sensitive(true);
         let address = SocketAddr::new(host.parse().unwrap_or_else(|e| panic!("{host}: {e}")), PORT);
@@ -66,7 +71,7 @@ impl Access {
             .tls_certs_only([self.authority.clone()])
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
             .resolve(&self.name, address)
-            .connect_timeout(CONNECT)
+            .connect_timeout(connect)
             .timeout(timeout)
             .pool_max_idle_per_host(0);
         Client::with(format!("https://{}:{PORT}", self.name), client.build().expect("client"))

@@ -22,7 +22,9 @@ const COLLECTION: &str = "/v1/databases/orders/collections/load";
 /// Between two writes, and between two reads: steady, not as much as the machine can.
 const PACE: Duration = Duration::from_millis(10);
 /// More than so many times slower, a machine excuses nothing.
-const CROWD_MAX: f64 = 3.0;
+const CROWD_MAX: f64 = 2.0;
+/// So many tries in a row that lead to a node that nobody reaches, of three, are rarer than a machine that is too busy.
+const UNLUCKY_MAX: usize = 8;
 /// After a refusal, before another node is tried.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -73,7 +75,8 @@ pub struct Load {
 impl Load {
     /// Begins on the Service of `orders`, at the value after those that are there already.
     pub async fn start(place: &Place, from: u64) -> Self {
-        let client = Access::of(place, "orders").await.impatient(&place.service().await);
+        let (access, service) = (Access::of(place, "orders").await, place.service().await);
+        let (client, forbearing) = (access.impatient(&service), access.forbearing(&service));
         // A Service that was made a moment ago is not yet known to the proxy of the tests' network.
         until("the Service leads to a node", async || {
             let answer =
@@ -83,7 +86,7 @@ impl Load {
         .await;
         let shared = Arc::new(Shared::default());
         shared.written.store(from, Ordering::Relaxed);
-        let writer = tokio::spawn(write(client.clone(), Arc::clone(&shared)));
+        let writer = tokio::spawn(write([client.clone(), forbearing], Arc::clone(&shared)));
         let checker = tokio::spawn(check(client, Arc::clone(&shared)));
         let machine = std::thread::spawn({
             let shared = Arc::clone(&shared);
@@ -144,7 +147,7 @@ fn version(value: u64) -> u64 {
     value / KEYS + 1
 }
 
-async fn write(client: Client, shared: Arc<Shared>) -> Seen {
+async fn write([impatient, forbearing]: [Client; 2], shared: Arc<Shared>) -> Seen {
     let mut seen = Seen::default();
     let (begun, mut last) = (Instant::now(), Instant::now());
     for value in shared.written.load(Ordering::Relaxed).. {
@@ -154,6 +157,7 @@ async fn write(client: Client, shared: Arc<Shared>) -> Seen {
         let mut story = Vec::new();
         loop {
             let tried = Instant::now();
+            let client = if story.len() < UNLUCKY_MAX { &impatient } else { &forbearing };
             if shared.is_over() {
                 // The write that is under way may or may not be there; it is finished, so that the count is exact.
                 if last.elapsed() > PATIENCE {

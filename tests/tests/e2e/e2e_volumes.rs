@@ -113,10 +113,10 @@ fn unsafe_wishes_are_refused_with_the_reason_and_change_nothing() {
         let load = Load::start(place, 0).await;
         let before = place.orders().await;
         let refused = [
-            (json!({ "storage": { "size": "500Mi" } }), "size can grow, not shrink"),
-            (json!({ "storage": { "storageClassName": "local" } }), "storageClassName cannot be changed later"),
+            (json!({ "storage": { "size": "500Mi" } }), "size cannot shrink from 1Gi to 500Mi"),
+            (json!({ "storage": { "storageClassName": "local" } }), "storageClassName cannot be changed from"),
             (json!({ "replicas": 100 }), "less than or equal to 99"),
-            (json!({ "databases": [{ "name": "orders", "writeQuorum": 1 }] }), "at least a majority of replicas"),
+            (json!({ "databases": [{ "name": "orders", "writeQuorum": 1 }] }), "below a majority of 3 nodes"),
             (json!({ "databases": [{ "name": "_system" }] }), "databases[0].name"),
             (json!({ "unreachableGracePeriodSeconds": 0 }), "unreachableGracePeriodSeconds"),
         ];

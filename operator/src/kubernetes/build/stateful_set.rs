@@ -122,7 +122,8 @@ fn container(plan: &Plan<'_>) -> Value {
         // Opening large stores takes its time: an hour before the liveness probe has a word.
         "startupProbe": probe("/livez", 2, 2, 1800),
         "livenessProbe": probe("/livez", 10, 5, 6),
-        "readinessProbe": probe("/readyz", 2, 2, 2),
+        // Until it fails, one client in three is led to a node that nobody reaches.
+        "readinessProbe": probe("/readyz", 1, 1, 3),
         "lifecycle": { "preStop": { "sleep": { "seconds": LEAVE_SERVICES_SECONDS } } },
         "securityContext": {
             "allowPrivilegeEscalation": false,
