@@ -11,7 +11,9 @@ pub fn program(test: &str) -> Option<PathBuf> {
         version.is_ok_and(|status| status.success())
     });
     if found.is_none() {
-        println!("SKIPPED {test}: helm is not installed; name it with HELM=/path/to/helm");
+        println!(
+            "\nSKIPPED {test}: no helm here; make it with tests/kubernetes/build helm, or name it with HELM=/path/to/helm"
+        );
     }
     found
 }

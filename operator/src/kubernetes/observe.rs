@@ -11,6 +11,7 @@ use crate::crd::ReplicatedDatabase;
 use crate::nodes::{Look, NodeClient, look};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -172,7 +173,7 @@ fn take_in(
     look: Option<Look>,
     node: &mut ObservedNode,
 ) -> SeenPod {
-    let (carrier, trouble) = pods::carrier(pod, machine);
+    let (carrier, trouble) = pods::carrier(pod, machine, Timestamp::now());
     node.carrier = carrier;
     let pod_uid = pod.uid().unwrap_or_default();
     let answers = look.as_ref().is_some_and(|look| look.report.is_some());

@@ -3,6 +3,10 @@
 use crate::controller::observed::Carrier;
 use crate::crd::ConditionReason;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+/// How long a machine may be looked for before a person hears of it: a volume that is being made holds a pod up too.
+const UNSCHEDULABLE_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// The machine under a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub struct Trouble {
 }
 
 /// The carrier, and what stands in its way.
-pub fn carrier(pod: &Pod, machine: Machine) -> (Carrier, Option<Trouble>) {
+pub fn carrier(pod: &Pod, machine: Machine, now: Timestamp) -> (Carrier, Option<Trouble>) {
     let is_stopping = pod.metadata.deletion_timestamp.is_some();
     if machine != Machine::Fine {
         let message = lost_words(pod, machine);
@@ -44,7 +48,7 @@ pub fn carrier(pod: &Pod, machine: Machine) -> (Carrier, Option<Trouble>) {
             (Carrier::BackingOff, Some(Trouble { reason: None, message: format!("its pod has ended: {why}") }))
         }
         Some("Running" | "Pending") | None => {
-            let trouble = unschedulable(pod).or_else(|| container(pod).and_then(container_trouble));
+            let trouble = unschedulable(pod, now).or_else(|| container(pod).and_then(container_trouble));
             let carrier = if trouble.is_some() { Carrier::BackingOff } else { Carrier::Running };
             (carrier, trouble)
         }
@@ -74,12 +78,14 @@ fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == "node")
 }
 
-fn unschedulable(pod: &Pod) -> Option<Trouble> {
+fn unschedulable(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
     let is_refused = scheduled.status == "False" && scheduled.reason.as_deref() == Some("Unschedulable");
+    let since = scheduled.last_transition_time.as_ref();
+    let is_new = since.is_some_and(|since| now.duration_since(since.0) < UNSCHEDULABLE_AFTER);
     let why = scheduled.message.clone().unwrap_or_default();
-    is_refused.then(|| Trouble {
+    (is_refused && !is_new).then(|| Trouble {
         reason: Some(ConditionReason::Unschedulable),
         message: format!("no machine can take its pod: {why}"),
     })
@@ -168,12 +174,16 @@ mod tests {
     #[test]
     fn each_state_of_a_pod_is_one_carrier() {
         use ConditionReason as R;
-        let unschedulable = json!({ "phase": "Pending", "conditions": [
-            { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes" } ] });
+        let now: Timestamp = "2026-01-01T00:00:30Z".parse().unwrap();
+        let unschedulable = |since: &str| {
+            json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",
+                "reason": "Unschedulable", "message": "0/3 nodes", "lastTransitionTime": since }] })
+        };
         let table = [
             (json!({ "phase": "Pending" }), Machine::Fine, Carrier::Running, None),
             (json!({ "phase": "Running" }), Machine::Fine, Carrier::Running, None),
-            (unschedulable, Machine::Fine, Carrier::BackingOff, Some(R::Unschedulable)),
+            (unschedulable("2026-01-01T00:00:00Z"), Machine::Fine, Carrier::BackingOff, Some(R::Unschedulable)),
+            (unschedulable("2026-01-01T00:00:29Z"), Machine::Fine, Carrier::Running, None),
             (waiting("ImagePullBackOff"), Machine::Fine, Carrier::BackingOff, Some(R::ImageNotAvailable)),
             (waiting("CrashLoopBackOff"), Machine::Fine, Carrier::BackingOff, None),
             (waiting("ContainerCreating"), Machine::Fine, Carrier::Running, None),
@@ -182,14 +192,14 @@ mod tests {
             (json!({ "phase": "Running" }), Machine::Gone, Carrier::Unknown, None),
         ];
         for (status, machine, expected, reason) in table {
-            let (found, trouble) = carrier(&pod(status.clone()), machine);
+            let (found, trouble) = carrier(&pod(status.clone()), machine, now);
             assert_eq!((found, trouble.and_then(|trouble| trouble.reason)), (expected, reason), "{status}");
         }
     }
 
     #[test]
     fn a_silent_machine_comes_with_the_command_that_helps() {
-        let (_, trouble) = carrier(&pod(json!({ "phase": "Running" })), Machine::Silent);
+        let (_, trouble) = carrier(&pod(json!({ "phase": "Running" })), Machine::Silent, Timestamp::UNIX_EPOCH);
         assert!(trouble.unwrap().message.contains("kubectl taint node m node.kubernetes.io/out-of-service="));
     }
 

@@ -22,4 +22,5 @@ pub use load::{Load, expect_everywhere, gap_max};
 pub use operator::OPERATOR_NAMESPACE;
 pub use place::{Place, condition, is_ready, node_of};
 pub use scenario::{With, scenario};
+pub use testcluster::run;
 pub use wait::{PATIENCE, until};

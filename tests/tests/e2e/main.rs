@@ -7,6 +7,7 @@ mod e2e_absence;
 mod e2e_databases;
 mod e2e_deletion;
 mod e2e_hand;
+mod e2e_helm;
 mod e2e_machines;
 mod e2e_operator;
 mod e2e_restarts;
