@@ -89,6 +89,11 @@ impl NodeClient {
         Self { http, base, token: None }
     }
 
+    /// The same visitor at another node.
+    pub fn at(&self, base: String) -> Self {
+        Self { base, ..self.clone() }
+    }
+
     /// The same with a bearer token, where the node asks for one.
     pub fn with_token(self, token: Option<String>) -> Self {
         Self { token, ..self }

@@ -30,12 +30,9 @@ impl Drop for Reached {
     }
 }
 
-/// What a cluster asks of its visitors.
+/// What a cluster asks of its visitors: a client that trusts it and shows the token for reading.
 #[derive(Clone)]
-pub struct Pass {
-    http: reqwest::Client,
-    token: Option<String>,
-}
+pub struct Pass(NodeClient);
 
 /// Opens the way to a node.
 pub async fn node(connection: &Connection, node: &str, pass: Pass) -> Result<Reached, PluginError> {
@@ -48,8 +45,7 @@ pub async fn node(connection: &Connection, node: &str, pass: Pass) -> Result<Rea
         Tried { verb: "create", group: "", resource: "pods/portforward", namespace: Some(&connection.namespace) };
     drop(within(tried, pods.portforward(node, &[API_PORT])).await?);
     let forwards = tokio::spawn(forward_all(listener, pods, node.to_owned()));
-    let client = NodeClient::new(pass.http, format!("https://{address}")).with_token(pass.token);
-    Ok(Reached { client, forwards })
+    Ok(Reached { client: pass.0.at(format!("https://{address}")), forwards })
 }
 
 async fn forward_all(listener: TcpListener, pods: Api<Pod>, node: String) {
@@ -87,5 +83,5 @@ pub async fn pass(connection: &Connection, cluster: &str) -> Result<Pass, Plugin
     let found = within(tried, secrets.get_opt(&tokens_secret(cluster))).await?;
     let token = found.and_then(|secret| secret.data?.remove("read-only"));
     let token = token.and_then(|token| String::from_utf8(token.0).ok()).map(|text| text.trim().to_owned());
-    Ok(Pass { http, token })
+    Ok(Pass(NodeClient::new(http, String::new()).with_token(token)))
 }

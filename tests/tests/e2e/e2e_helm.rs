@@ -43,7 +43,7 @@ fn helm_installs_tests_upgrades_and_uninstalls_and_no_node_notices() {
         until_answered(place, 61).await;
         let said = helm(place, &program, &["test", RELEASE, "--logs"]);
         assert!(said.contains("Succeeded"), "{said}");
-        let upgrade = ["upgrade", RELEASE, &chart, "--set", "replicaCount=2"];
+        let upgrade = ["upgrade", RELEASE, &chart, "--set", "replicaCount=2", "--force-conflicts"];
         helm(place, &program, &[&upgrade[..], &values].concat());
         until_answered(place, 62).await;
         assert_eq!(place.operators().await.len(), 2);
