@@ -72,6 +72,9 @@ pub fn node_status(views: Views) -> (ShownStatus, Option<&'static str>) {
             S::Online,
             Some("its readiness probe passes, but it does not answer the operator; does a NetworkPolicy keep it out?"),
         ),
+        (Carrier::Running, None) if reached_by_peers == Some(false) => {
+            (S::Offline, Some("runs, but neither the other nodes nor the operator reach it: look at its network"))
+        }
         (Carrier::Running, None) => (S::Offline, Some("runs, but does not answer")),
     }
 }

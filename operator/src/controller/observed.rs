@@ -110,6 +110,18 @@ impl Observed {
         told
     }
 
+    /// A node's identity: by its own word, or by that of the others who keep its place.
+    pub fn id_of(&self, node: &ObservedNode) -> Option<NodeId> {
+        node.id().or_else(|| self.places_of(&node.name).map(|(_, replica)| replica.node).next())
+    }
+
+    /// What others say of the databases in which this node has a vote.
+    pub fn places_of(&self, name: &NodeName) -> impl Iterator<Item = (&ReplicationDescription, &ReplicaView)> {
+        let told = self.nodes.iter().filter(move |peer| peer.name != *name).flat_map(|peer| &peer.replication);
+        told.flat_map(|seen| seen.nodes.iter().map(move |replica| (seen, replica)))
+            .filter(move |(_, replica)| replica.name == *name && replica.role == Role::Voter)
+    }
+
     /// Entries that others keep for this node: the longest queue of each database, summed. A node that still gets its
     /// first copy has no queue: what it lacks is its progress.
     pub fn backlog_entries(&self, id: NodeId) -> Option<u64> {

@@ -104,7 +104,9 @@ pub fn status(old: &ReplicatedDatabaseStatus, facts: &Facts<'_>, now: &Time) -> 
         Beginning::Initialized(id) if !id.is_nil() => Some(id),
         _ => reports().find_map(|report| report.cluster_id),
     };
-    let backlog = observed.nodes.iter().filter_map(|node| observed.backlog_entries(node.id()?)).sum::<u64>();
+    let backlog = observed.nodes.iter().filter_map(|node| observed.backlog_entries(observed.id_of(node)?)).sum::<u64>();
+    // What waits for a node that is away stays until it is back, so every entry of it is worth a word.
+    let rounded = if nodes.iter().all(|(.., status)| *status == ShownStatus::Online) { coarse } else { one_digit };
     let mut status = ReplicatedDatabaseStatus {
         observed_generation: facts.generation,
         cluster_id: cluster.map(|id| id.to_string()).or_else(|| old.cluster_id.clone()),
@@ -113,7 +115,7 @@ pub fn status(old: &ReplicatedDatabaseStatus, facts: &Facts<'_>, now: &Time) -> 
         replicas: count(observed.nodes.iter().filter(|node| node.carrier != Carrier::Absent).count()),
         ready_replicas: count(online),
         selector: Some(crate::kubernetes::names::selector_text(&wish.name)),
-        backlog_entries: Some(coarse(backlog)),
+        backlog_entries: Some(rounded(backlog)),
         version: reports().map(|report| report.version.clone()).min().or_else(|| old.version.clone()),
         databases: databases(wish, observed, &old.databases),
         nodes: nodes.iter().map(|(_, summary, _)| summary.clone()).collect(),
@@ -242,7 +244,7 @@ fn shown<'a>(facts: &Facts<'a>) -> Vec<(&'a ObservedNode, NodeSummary, ShownStat
             let message = words.trouble.or_else(|| of_databases(node)).or_else(|| why.map(str::to_owned));
             let summary = NodeSummary {
                 name: node.name.to_string(),
-                id: node.id().map(|id| id.to_string()),
+                id: observed.id_of(node).map(|id| id.to_string()),
                 status: status.to_string(),
                 message,
                 databases: on_node(node, observed, status),
@@ -262,7 +264,7 @@ fn of_databases(node: &ObservedNode) -> Option<String> {
 }
 
 fn on_node(node: &ObservedNode, observed: &Observed, shown: ShownStatus) -> Vec<DatabaseOnNodeStatus> {
-    let Some(report) = &node.report else { return Vec::new() };
+    let Some(report) = &node.report else { return kept_for(node, observed) };
     let databases = report.databases.iter().filter(|database| !database.name.is_system());
     databases
         .map(|database| {
@@ -285,6 +287,22 @@ fn on_node(node: &ObservedNode, observed: &Observed, shown: ShownStatus) -> Vec<
             }
         })
         .collect()
+}
+
+/// What the others keep for a node that does not answer.
+fn kept_for(node: &ObservedNode, observed: &Observed) -> Vec<DatabaseOnNodeStatus> {
+    let mut kept: BTreeMap<&DatabaseName, u64> = BTreeMap::new();
+    for (seen, replica) in observed.places_of(&node.name).filter(|(seen, _)| !seen.name.is_system()) {
+        let longest = kept.entry(&seen.name).or_default();
+        *longest = replica.backlog_entries.max(*longest);
+    }
+    let kept = kept.into_iter().map(|(name, entries)| DatabaseOnNodeStatus {
+        name: name.to_string(),
+        status: DatabaseStatus::Offline.to_string(),
+        progress_percent: None,
+        lag_entries: Some(one_digit(entries)),
+    });
+    kept.collect()
 }
 
 /// In steps of five, so that a long copy does not write status all the time.

@@ -186,6 +186,7 @@ fn synchronizing() -> Value {
 fn one_offline() -> Value {
     let mut observed = cluster(3);
     offline(&mut observed, 2);
+    behind(&mut observed);
     written(3, &observed, Some((R::NodesStarting, "waiting for orders-2 to be ONLINE")), &[])
 }
 

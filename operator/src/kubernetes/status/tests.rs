@@ -249,6 +249,29 @@ fn a_time_moves_only_with_its_value() {
 }
 
 #[test]
+fn what_waits_for_a_node_that_is_away_is_told() {
+    let mut away = cluster(3);
+    away.nodes[2] = ObservedNode { carrier: Carrier::Running, ..ObservedNode::unseen(name(2), 2) };
+    let told = |uuid: u128, database: &str, role: &str, entries: u64| {
+        let replica = serde_json::json!({ "node": NodeId(3), "name": "o-2", "role": role, "status": "OFFLINE",
+            "reachable": false, "backlogEntries": entries, "backlogBoundEntries": 999 });
+        let seen = serde_json::json!({ "name": database, "uuid": uuid::Uuid::from_u128(uuid), "epoch": 3,
+            "changing": false, "node": NodeId(1), "status": "ONLINE", "nodes": [replica] });
+        serde_json::from_value(seen).unwrap()
+    };
+    away.nodes[0].replication =
+        vec![told(1, "o", "voter", 47), told(2, "_system", "voter", 3), told(3, "later", "learner", 99)];
+    away.nodes[1].replication = vec![told(1, "o", "voter", 38)];
+    let written = of(3, &away, None, &[]);
+    assert_eq!(written.backlog_entries, Some(50), "the longest queue of each database, rounded");
+    let node = &written.nodes[2];
+    assert_eq!(node.id.as_deref(), Some(NodeId(3).to_string().as_str()), "its place is known");
+    let databases: Vec<_> =
+        node.databases.iter().map(|on| (on.name.as_str(), on.status.as_str(), on.lag_entries)).collect();
+    assert_eq!(databases, [("o", "OFFLINE", Some(40))]);
+}
+
+#[test]
 fn numbers_are_coarse() {
     assert_eq!((coarse(999), coarse(1999), one_digit(0), one_digit(7), one_digit(171_075)), (0, 1000, 0, 7, 100_000));
     assert_eq!((percent(0, 0), percent(49, 100), percent(3, 2)), (0, 45, 100));
