@@ -106,7 +106,8 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Notes its process id, and stops when it is asked to, or when nobody is left who could ask.
-const PATIENT: &str = "echo $$ >> \"$(dirname \"$0\")/pids\"; trap 'exit 0' TERM; while kill -0 $PPID; do sleep 0.1; done";
+const PATIENT: &str =
+    "echo $$ >> \"$(dirname \"$0\")/pids\"; trap 'exit 0' TERM; while kill -0 $PPID; do sleep 0.1; done";
 
 #[test]
 fn a_replica_that_ends_is_started_again_with_growing_waits_and_its_last_lines_are_shown() {
@@ -231,8 +232,10 @@ fn an_invalid_edit_changes_nothing_and_hibernation_keeps_the_data() {
 
 #[test]
 fn a_replica_that_is_suspended_holds_nothing_up_and_the_second_signal_kills() {
-    let local =
-        Local::new("{replicas: 1}", "echo $$ >> \"$(dirname \"$0\")/pids\"; trap '' TERM; while kill -0 $PPID; do sleep 0.1; done");
+    let local = Local::new(
+        "{replicas: 1}",
+        "echo $$ >> \"$(dirname \"$0\")/pids\"; trap '' TERM; while kill -0 $PPID; do sleep 0.1; done",
+    );
     let mut running = local.start(&[]);
     running.wait_for(&["orders-0 starts at"]);
     let pid = || std::fs::read_to_string(local.path("pids")).unwrap_or_default();
