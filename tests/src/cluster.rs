@@ -21,6 +21,7 @@ pub struct Node {
     pub api: String,
     pub peers: String,
     pub extra: Vec<String>,
+    pub environment: Vec<(String, String)>,
     join: Vec<String>,
     process: Option<Child>,
 }
@@ -55,6 +56,7 @@ impl Node {
             api: format!("127.0.0.1:{}", free_port()),
             peers: format!("127.0.0.1:{}", free_port()),
             extra: extra.iter().map(|text| (*text).to_owned()).collect(),
+            environment: Vec::new(),
             join,
             process: None,
         }
@@ -83,7 +85,7 @@ impl Node {
         } else {
             command.args(["--join", &self.join.join(",")]);
         }
-        command.args(&self.extra);
+        command.args(&self.extra).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -1,0 +1,194 @@
+//! Histories of clients of real processes, while these are killed, stopped and cut off and their clocks jump; judged by
+//! Porcupine, a checker of linearizability that others wrote.
+//!
+//! `COEQUAL_HISTORY_SECONDS` says for how long, `COEQUAL_HISTORY_SEED` which faults in which order.
+
+use coequal_tests::blockade::{Blockade, Cut};
+use coequal_tests::client::{Client, builder};
+use coequal_tests::clock::Clock;
+use coequal_tests::cluster::Cluster;
+use coequal_tests::go::go;
+use coequal_tests::history::{History, Recorded};
+use coequal_tests::random::Random;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const SECONDS: u64 = 15;
+const CLIENTS: u64 = 8;
+/// So many that a retry comes before 24 other writes of its document (`HISTORY_DEPTH`), and so few that they meet.
+const KEYS: u64 = 150;
+/// Clients do not wait longer for a node that is stopped or cut off.
+const CLIENT_PATIENCE: Duration = Duration::from_millis(700);
+
+/// What is done to nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    Kill,
+    KillMajority,
+    KillAll,
+    Terminate,
+    Stop,
+    Isolate,
+    IsolateRefused,
+    CutOneWay,
+    CutPair,
+    ClockJump,
+}
+
+const FAULTS: [Fault; 10] = [
+    Fault::Kill,
+    Fault::KillMajority,
+    Fault::KillAll,
+    Fault::Terminate,
+    Fault::Stop,
+    Fault::Isolate,
+    Fault::IsolateRefused,
+    Fault::CutOneWay,
+    Fault::CutPair,
+    Fault::ClockJump,
+];
+
+struct World {
+    cluster: Cluster,
+    blockade: Blockade,
+    clocks: Vec<Clock>,
+    random: Random,
+}
+
+impl World {
+    async fn start(count: usize, seed: u64) -> Self {
+        let (mut cluster, blockade) = Cluster::behind_blockade(count).await;
+        let folder = cluster.directory.path().to_owned();
+        let clocks: Vec<Clock> = cluster.nodes.iter().map(|node| Clock::new(&folder, &node.name)).collect();
+        for (node, clock) in cluster.nodes.iter_mut().zip(&clocks) {
+            node.environment = clock.environment();
+        }
+        let mut world = Self { cluster, blockade, clocks, random: Random::new(seed) };
+        world.kill(&(0..count).collect::<Vec<_>>());
+        world.start_again();
+        world.cluster.until_online("orders").await;
+        world
+    }
+
+    fn any(&mut self) -> usize {
+        usize::try_from(self.random.below(self.cluster.nodes.len() as u64)).expect("a small number")
+    }
+
+    fn kill(&mut self, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.cluster.nodes[*node].kill());
+    }
+
+    fn start_again(&mut self) {
+        for (index, node) in self.cluster.nodes.iter_mut().enumerate() {
+            if !node.is_running() {
+                node.start();
+                self.blockade.node_is(index, node.pid());
+            }
+        }
+    }
+
+    fn begin(&mut self, fault: Fault) {
+        let (one, count) = (self.any(), self.cluster.nodes.len());
+        let other = (one + 1) % count;
+        match fault {
+            Fault::Kill => self.kill(&[one]),
+            Fault::KillMajority => self.kill(&(0..=count / 2).map(|at| (one + at) % count).collect::<Vec<_>>()),
+            Fault::KillAll => self.kill(&(0..count).collect::<Vec<_>>()),
+            Fault::Terminate => _ = self.cluster.nodes[one].terminate(),
+            Fault::Stop => self.cluster.nodes[one].signal(libc::SIGSTOP),
+            Fault::Isolate => self.blockade.isolate(one, Cut::Silent),
+            Fault::IsolateRefused => self.blockade.isolate(one, Cut::Refused),
+            Fault::CutOneWay => self.blockade.cut_one_way(one, other, Cut::Silent),
+            Fault::CutPair => self.blockade.cut(one, other, Cut::Silent),
+            Fault::ClockJump => {
+                let milliseconds = i64::try_from(self.random.below(240_000)).expect("a small number") - 120_000;
+                self.clocks[one].set(milliseconds);
+            }
+        }
+    }
+
+    /// Everything runs and reaches everybody again; clocks stay where they are.
+    async fn heal(&mut self) {
+        for node in &mut self.cluster.nodes {
+            if node.is_running() {
+                node.signal(libc::SIGCONT);
+            }
+        }
+        self.blockade.heal();
+        self.start_again();
+        self.cluster.until_online("orders").await;
+    }
+}
+
+/// Faults one after the other for so long; how many of each.
+async fn torment(world: &mut World, history: &History, seconds: u64) -> BTreeMap<Fault, u64> {
+    let (began, mut done) = (Instant::now(), BTreeMap::new());
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let at = usize::try_from(world.random.below(FAULTS.len() as u64)).expect("a small number");
+        world.begin(FAULTS[at]);
+        *done.entry(FAULTS[at]).or_default() += 1;
+        // How long a fault lasts is part of it.
+        tokio::time::sleep(Duration::from_millis(100 + world.random.below(1_500))).await;
+        world.heal().await;
+        let operations = history.operations();
+        coequal_tests::cluster::until("clients go on", async || (history.operations() > operations + 20).then_some(()))
+            .await;
+    }
+    done
+}
+
+fn seed() -> u64 {
+    let set = std::env::var("COEQUAL_HISTORY_SEED").ok().and_then(|text| text.parse().ok());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_micros());
+    set.unwrap_or_else(|| u64::from(now()))
+}
+
+async fn record(nodes: usize) -> (World, Recorded) {
+    let seconds = std::env::var("COEQUAL_HISTORY_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
+    let seed = seed();
+    println!("{nodes} nodes, COEQUAL_HISTORY_SEED={seed}");
+    let mut world = World::start(nodes, seed).await;
+    let http = || builder().connect_timeout(CLIENT_PATIENCE).timeout(CLIENT_PATIENCE).build().expect("client");
+    let clients: Vec<Client> =
+        world.cluster.nodes.iter().map(|node| Client::with(format!("http://{}", node.api), http())).collect();
+    let path = world.cluster.directory.path().join("history.ndjson");
+    let history = History::start(&path, &clients, CLIENTS, KEYS, seed);
+    let faults = torment(&mut world, &history, seconds).await;
+    let recorded = history.end().await;
+    let count: u64 = faults.values().sum();
+    println!("HISTORY {} operations, {} retries, {count} faults: {faults:?}", recorded.operations, recorded.retries);
+    (world, recorded)
+}
+
+async fn judged(name: &str, nodes: usize) {
+    let (world, recorded) = record(nodes).await;
+    world.cluster.until_equal("history").await;
+    assert!(recorded.faults.is_empty(), "{:#?}", recorded.faults);
+    match go("tests/porcupine", &["run", "-mod=readonly", ".", &recorded.path.to_string_lossy()]) {
+        Err(reason) => println!("\nSKIPPED {name}: {reason}"),
+        Ok((true, text)) => print!("{text}"),
+        Ok((false, text)) => {
+            let kept = std::env::temp_dir().join(format!("coequal-history-{}.ndjson", std::process::id()));
+            std::fs::copy(&recorded.path, &kept).expect("the history is kept");
+            panic!("{text}\nkept as {}", kept.display());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_clients_of_three_tormented_nodes_saw_is_linearizable() {
+    judged("what_clients_of_three_tormented_nodes_saw_is_linearizable", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_clients_of_five_tormented_nodes_saw_is_linearizable() {
+    judged("what_clients_of_five_tormented_nodes_saw_is_linearizable", 5).await;
+}
+
+#[test]
+fn the_judge_finds_every_kind_of_broken_promise() {
+    match go("tests/porcupine", &["test", "-mod=readonly", "-count=1", "./..."]) {
+        Ok((passed, text)) => assert!(passed, "{text}"),
+        Err(reason) => println!("\nSKIPPED the_judge_finds_every_kind_of_broken_promise: {reason}"),
+    }
+}
