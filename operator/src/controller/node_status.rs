@@ -4,13 +4,13 @@
 //! |---|---|---|---|
 //! | absent, backing off, unknown | — | any | OFFLINE |
 //! | stopping, or says so itself | any | any | SHUTTINGDOWN |
-//! | running | no answer yet, STARTING | any | STARTING |
+//! | running | no answer, and none expected yet; STARTING | any | STARTING |
 //! | running | ONLINE, probe fails | any | SYNCHRONIZING |
 //! | running | ONLINE, probe passes | reach it, or cannot tell | ONLINE |
 //! | running | ONLINE, probe passes | do not reach it | OFFLINE |
-//! | running | none, though there was one | reach it | ONLINE, with a message |
+//! | running | none, though it should | reach it | ONLINE, with a message |
 //! | running | none, and the kubelet's probe passes | cannot tell | ONLINE, with a message |
-//! | running | none, though there was one | do not reach it, or cannot tell | OFFLINE |
+//! | running | none, though it should | do not reach it, or cannot tell | OFFLINE |
 
 use super::observed::Carrier;
 use coequal_types::NodeStatus;
@@ -38,8 +38,8 @@ pub struct Views {
     pub carrier: Carrier,
     /// Its own word; `None` without an answer.
     pub report: Option<NodeStatus>,
-    /// Whether it answered since it was started.
-    pub answered_before: bool,
+    /// Whether it answered since it was started, or had time enough to.
+    pub should_answer: bool,
     /// Whether its readiness probe passes.
     pub ready: bool,
     /// Whether a peer reaches it; `None` if nobody can tell.
@@ -51,7 +51,7 @@ pub struct Views {
 /// The status, and why where the status alone does not say it.
 pub fn node_status(views: Views) -> (ShownStatus, Option<&'static str>) {
     use ShownStatus as S;
-    let Views { carrier, report, answered_before, ready, reached_by_peers, probe_passes } = views;
+    let Views { carrier, report, should_answer, ready, reached_by_peers, probe_passes } = views;
     match (carrier, report) {
         (Carrier::Absent, _) => (S::Offline, None),
         (Carrier::BackingOff, _) => (S::Offline, Some("ended by itself, waits for its next start")),
@@ -63,7 +63,7 @@ pub fn node_status(views: Views) -> (ShownStatus, Option<&'static str>) {
             (S::Offline, Some("PeersCannotReach: no other node reaches it"))
         }
         (Carrier::Running, Some(NodeStatus::Online)) => (S::Online, None),
-        (Carrier::Running, None) if !answered_before => (S::Starting, None),
+        (Carrier::Running, None) if !should_answer => (S::Starting, None),
         (Carrier::Running, None) if reached_by_peers == Some(true) => {
             (S::Online, Some("answers its peers, but not the operator; does a NetworkPolicy keep it out?"))
         }
@@ -107,7 +107,7 @@ mod tests {
     fn the_table_of_views_gives_one_status_each() {
         use NodeStatus as N;
         use ShownStatus as S;
-        // carrier, report, answered before, ready, peers, status; nobody else probes them
+        // carrier, report, should answer, ready, peers, status; nobody else probes them
         let table = [
             (Absent, None, false, false, None, S::Offline),
             (Absent, Some(N::Online), true, true, Some(true), S::Offline),
@@ -126,8 +126,8 @@ mod tests {
             (Running, None, true, false, Some(false), S::Offline),
             (Running, None, true, false, None, S::Offline),
         ];
-        for (carrier, report, answered_before, ready, reached_by_peers, status) in table {
-            let views = Views { carrier, report, answered_before, ready, reached_by_peers, probe_passes: false };
+        for (carrier, report, should_answer, ready, reached_by_peers, status) in table {
+            let views = Views { carrier, report, should_answer, ready, reached_by_peers, probe_passes: false };
             assert_eq!(node_status(views).0, status, "{views:?}");
         }
         // Silent to the operator, with a probe that passes: the peers' word counts where there is one.
@@ -135,7 +135,7 @@ mod tests {
             let silent = Views {
                 carrier: Running,
                 report: None,
-                answered_before: true,
+                should_answer: true,
                 ready: false,
                 reached_by_peers,
                 probe_passes: true,

@@ -36,8 +36,8 @@ pub struct SeenPod {
     pub machine: Machine,
     /// What stands in its way.
     pub trouble: Option<Trouble>,
-    /// Whether it answered once since it was made.
-    pub answered_before: bool,
+    /// Whether it answered once since it was made, or had time enough to.
+    pub should_answer: bool,
 }
 
 /// Looks at everything.
@@ -177,8 +177,9 @@ fn take_in(
     node.carrier = carrier;
     let pod_uid = pod.uid().unwrap_or_default();
     let answers = look.as_ref().is_some_and(|look| look.report.is_some());
-    let answered_before = context.remember(uid, |memory| {
-        if answers || pods::is_ready(pod) {
+    let should_answer = context.remember(uid, |memory| {
+        // What stands in the pod counts too: this operator may be the successor of the one that saw it.
+        if answers || pods::is_ready(pod) || pods::should_answer(pod, Timestamp::now()) {
             memory.answered.insert(pod_uid.clone());
         }
         memory.answered.contains(&pod_uid)
@@ -191,7 +192,7 @@ fn take_in(
         node.databases = look.databases;
         node.replication = look.replication;
     }
-    SeenPod { pod: Arc::clone(pod), machine, trouble, answered_before }
+    SeenPod { pod: Arc::clone(pod), machine, trouble, should_answer }
 }
 
 impl Seen {

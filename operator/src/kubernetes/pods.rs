@@ -7,6 +7,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 /// How long a machine may be looked for before a person hears of it: a volume that is being made holds a pod up too.
 const UNSCHEDULABLE_AFTER: SignedDuration = SignedDuration::from_secs(10);
+/// A node listens as soon as it runs, and says itself that it starts: one that is silent for so long is away.
+const ANSWERS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// The machine under a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,14 @@ pub fn machine_name(pod: &Pod) -> Option<&str> {
 
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == "node")
+}
+
+/// Whether its node answered a probe of the kubelet's since its container was started, or should have by now.
+pub fn should_answer(pod: &Pod, now: Timestamp) -> bool {
+    let Some(status) = container(pod) else { return false };
+    let running = status.state.as_ref().and_then(|state| state.running.as_ref());
+    let since = running.and_then(|running| running.started_at.as_ref());
+    status.started == Some(true) || since.is_some_and(|since| now.duration_since(since.0) >= ANSWERS_WITHIN)
 }
 
 fn unschedulable(pod: &Pod, now: Timestamp) -> Option<Trouble> {
@@ -195,6 +205,19 @@ mod tests {
             let (found, trouble) = carrier(&pod(status.clone()), machine, now);
             assert_eq!((found, trouble.and_then(|trouble| trouble.reason)), (expected, reason), "{status}");
         }
+    }
+
+    #[test]
+    fn a_silent_node_is_expected_to_answer_after_its_first_probe_and_after_half_a_minute() {
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let running = |started: bool, since: &str| {
+            pod(json!({ "phase": "Running", "containerStatuses": [{ "name": "node", "ready": false, "restartCount": 1,
+                "image": "", "imageID": "", "started": started, "state": { "running": { "startedAt": since } } }] }))
+        };
+        assert!(should_answer(&running(true, "2026-01-01T00:00:59Z"), now));
+        assert!(!should_answer(&running(false, "2026-01-01T00:00:31Z"), now));
+        assert!(should_answer(&running(false, "2026-01-01T00:00:30Z"), now));
+        assert!(!should_answer(&pod(waiting("ContainerCreating")), now));
     }
 
     #[test]

@@ -221,7 +221,7 @@ async fn carry_out(turn: &Turn<'_>, step: &Step, secured: &Secured) -> Result<Ac
 fn words_of_pods(seen: &Seen) -> BTreeMap<u32, PodWords> {
     let words = |pod: &super::observe::SeenPod| PodWords {
         trouble: pod.trouble.as_ref().map(|trouble| trouble.message.clone()),
-        answered_before: pod.answered_before,
+        should_answer: pod.should_answer,
         probe_passes: super::pods::is_ready(&pod.pod),
     };
     seen.pods.iter().map(|(ordinal, pod)| (*ordinal, words(pod))).collect()

@@ -155,7 +155,7 @@ impl LocalNode {
         node_status(Views {
             carrier: self.carrier(now),
             report: look.and_then(|look| look.report.as_ref()).map(|report| report.status),
-            answered_before: self.has_answered(),
+            should_answer: self.has_answered(),
             ready: look.is_some_and(|look| look.ready == Some(true)),
             reached_by_peers: seen.reached_by_peers(&self.name),
             probe_passes: false,

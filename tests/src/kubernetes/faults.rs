@@ -1,5 +1,6 @@
 //! What is done to single nodes: their processes are killed or stopped, their network is cut.
 
+use super::operator::OPERATOR_NAMESPACE;
 use super::place::Place;
 use super::testcluster::run;
 use super::wait::until;
@@ -52,6 +53,16 @@ impl Place {
         let line = format!("POD_NAME={pod}");
         let program = "/usr/local/bin/coequal-operator";
         until(&format!("the process of {pod}"), async || find(program, &line).ok_or_else(|| line.clone())).await.0
+    }
+
+    /// Kills an operator if it runs, and its pod, so that the next one starts at once and not after kubelet's growing
+    /// pauses. Whether there was one.
+    pub fn kill_operator(&self, pod: &str) -> bool {
+        let Some(process) = find("/usr/local/bin/coequal-operator", &format!("POD_NAME={pod}")) else { return false };
+        process.kill();
+        let delete = ["delete", "pod", pod, "--grace-period=0", "--force", "--wait=false", "--ignore-not-found"];
+        self.cluster.kubectl(&[&["-n", OPERATOR_NAMESPACE], &delete[..]].concat());
+        true
     }
 
     /// Cuts a pod's network: the node hears nobody and nobody hears it.

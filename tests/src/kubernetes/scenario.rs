@@ -8,11 +8,12 @@ use super::testcluster::TestCluster;
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 /// What a scenario touches besides its own namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum With {
-    /// Nothing: others may run beside it.
+    /// Nothing: others may run beside it, and the operator is killed at random moments.
     OthersBeside,
     /// The operator: others that touch it wait.
     Operator,
@@ -22,6 +23,36 @@ pub enum With {
 
 static MACHINES: RwLock<()> = RwLock::new(());
 static OPERATOR: Mutex<()> = Mutex::new(());
+
+/// The operator is killed this early at the first time, and again after so long, in seconds: its successor needs up to
+/// 15 s to take the lease over, and then time to work.
+const FIRST_KILL: std::ops::Range<u64> = 1..20;
+const NEXT_KILL: std::ops::Range<u64> = 45..75;
+
+/// A moment within `seconds` that nobody chose.
+fn any_moment(seconds: &std::ops::Range<u64>) -> Duration {
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let width = (seconds.end - seconds.start) * 1_000;
+    Duration::from_millis(seconds.start * 1_000 + u64::from(clock.subsec_micros()) % width)
+}
+
+/// Kills the operator at moments that nobody chose, again and again.
+async fn kill_operators(place: &Place) {
+    let mut moments = FIRST_KILL;
+    loop {
+        let pause = any_moment(&moments);
+        tokio::time::sleep(pause).await;
+        let operators = place.operators().await;
+        // A scenario of the operator's own does with it what it has to.
+        let Ok(_turn) = OPERATOR.try_lock() else { continue };
+        for pod in operators {
+            if place.kill_operator(&pod) {
+                println!("{}: {pod} is killed after {pause:.1?}", place.namespace);
+                moments = NEXT_KILL;
+            }
+        }
+    }
+}
 
 /// Held while a scenario runs.
 enum Turn {
@@ -72,7 +103,10 @@ pub fn scenario(name: &str, with: With, body: impl AsyncFnOnce(&Place)) {
             let namespace = json!({ "metadata": { "name": name, "labels": labels } });
             api.create("/api/v1/namespaces", &namespace).await;
             let place = Place { api, cluster: cluster.clone(), namespace: name.to_owned() };
-            body(&place).await;
+            match with {
+                With::OthersBeside => tokio::select! { () = body(&place) => {}, () = kill_operators(&place) => {} },
+                With::Operator | With::Machines => body(&place).await,
+            }
             place.api.delete(&path, None).await;
         });
     }));

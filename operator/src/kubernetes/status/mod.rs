@@ -35,8 +35,8 @@ pub struct Obstacle {
 pub struct PodWords {
     /// What stands in its way.
     pub trouble: Option<String>,
-    /// Whether it answered since it was made.
-    pub answered_before: bool,
+    /// Whether it answered once since it was made, or had time enough to.
+    pub should_answer: bool,
     /// Whether the kubelet's readiness probe passes.
     pub probe_passes: bool,
 }
@@ -236,7 +236,7 @@ fn shown<'a>(facts: &Facts<'a>) -> Vec<(&'a ObservedNode, NodeSummary, ShownStat
             let (status, why) = node_status(Views {
                 carrier: node.carrier,
                 report: node.report.as_ref().map(|report| report.status),
-                answered_before: words.answered_before,
+                should_answer: words.should_answer,
                 ready: node.ready == Some(true),
                 reached_by_peers: observed.reached_by_peers(&node.name),
                 probe_passes: words.probe_passes,

@@ -101,7 +101,7 @@ fn written(replicas: u32, observed: &Observed, activity: Option<(R, &str)>, obst
     let wish = validate(&format!("{{{head}, spec: {{replicas: {replicas}}}}}")).unwrap();
     let words = |node: &ObservedNode| PodWords {
         trouble: None,
-        answered_before: true,
+        should_answer: true,
         probe_passes: node.carrier == Carrier::Running && node.report.is_some(),
     };
     let words: BTreeMap<u32, PodWords> = observed.nodes.iter().map(|node| (node.ordinal, words(node))).collect();
