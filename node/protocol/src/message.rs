@@ -113,6 +113,24 @@ pub enum Message {
         bytes_max: u32,
         /// Whether to send the revisions along (catching up) or only ballots (live).
         bodies: bool,
+        /// The asker's own feed, and how far its log is durable: 0 until it may vote (`disk_check`).
+        own_feed: FeedId,
+        /// See `own_feed`.
+        durable: u64,
+    },
+    /// A node that has just opened its store asks how far the log of that store was, as the receiver remembers.
+    Recall {
+        /// The asker's own feed.
+        feed: FeedId,
+    },
+    /// What the sender remembers; zeros for nothing.
+    Recalled {
+        /// The asker's feed.
+        feed: FeedId,
+        /// Last log row that it had called durable.
+        durable: u64,
+        /// In which of its starts.
+        incarnation: u32,
     },
     /// Entries of the sender's feed.
     FeedBatch {

@@ -171,7 +171,11 @@ fn weight(message: &Message) -> usize {
         Message::Ping { report, .. } => report.len(),
         Message::JoinRequest { entry, .. } => entry.len(),
         Message::JoinAnswer { configuration, nodes, refused, .. } => configuration.len() + nodes.len() + refused.len(),
-        Message::FeedRequest { .. } | Message::Sample { .. } | Message::ForwardAnswer { .. } => 0,
+        Message::FeedRequest { .. }
+        | Message::Recall { .. }
+        | Message::Recalled { .. }
+        | Message::Sample { .. }
+        | Message::ForwardAnswer { .. } => 0,
     };
     size_of::<Item>() + variable
 }

@@ -296,6 +296,9 @@ impl DatabaseLoop {
         let changed = !effects.status_changes.is_empty();
         for (from, to) in effects.status_changes {
             tracing::info!(database = %self.replica.configuration().name, %from, %to, "status");
+            if let (DatabaseStatus::Faulty, Some(reason)) = (to, self.replica.fault()) {
+                tracing::error!(database = %self.replica.configuration().name, %reason, "the local copy cannot be used");
+            }
             self.shared.counters.status_changes.fetch_add(1, Ordering::Relaxed);
         }
         let now_ms = self.clock.now().monotonic_ms;

@@ -138,19 +138,21 @@ fn dispatch(node: &Arc<Node>, from: NodeId, incarnation: Incarnation, envelope: 
         match message {
             Message::RangeRequest { .. } => databases::serve_range(node, from, envelope.database, message),
             Message::RangeAnswer { .. } => databases::take_range(node, from, envelope.database, message),
-            message => match node.route(envelope.database) {
-                // A full queue loses the message, as a network may; the protocol sends again what still matters.
-                Some(handle) => drop(handle.events.try_send(Event::Peer { from, incarnation, message })),
-                None => on_message_without_replica(node, message),
-            },
+            message => {
+                note_configuration_of(node, &message);
+                if let Some(handle) = node.route(envelope.database) {
+                    // A full queue loses the message, as a network may; the protocol sends again what still matters.
+                    drop(handle.events.try_send(Event::Peer { from, incarnation, message }));
+                }
+            }
         }
     }
 }
 
-/// A database that is not open here still learns its newest configuration.
-fn on_message_without_replica(node: &Node, message: Message) {
+/// A database that is not open here, or FAULTY, still learns its newest configuration: it may have been let go.
+fn note_configuration_of(node: &Node, message: &Message) {
     if let Message::ConfigurationNotice { configuration } | Message::StaleEpoch { configuration, .. } = message
-        && let Ok(configuration) = serde_json::from_slice::<Configuration>(&configuration)
+        && let Ok(configuration) = serde_json::from_slice::<Configuration>(configuration)
     {
         databases::note_configuration(node, configuration);
     }
@@ -165,7 +167,7 @@ fn on_node_message(node: &Arc<Node>, from: NodeId, message: Message) {
                 node.state().reports.insert(from, (report, now_ms));
             }
         }
-        message => on_message_without_replica(node, message),
+        message => note_configuration_of(node, &message),
     }
 }
 

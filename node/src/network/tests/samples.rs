@@ -140,14 +140,13 @@ fn feeds() -> Vec<BoxedStrategy<Message>> {
     let n = any::<u64>;
     let b = any::<bool>;
     vec![
-        (n(), n(), n(), any::<u32>(), any::<u32>(), b())
-            .prop_map(|(request, feed, after, entries_max, bytes_max, bodies)| Message::FeedRequest {
-                request,
-                feed,
-                after,
-                entries_max,
-                bytes_max,
-                bodies,
+        n().prop_map(|feed| Message::Recall { feed }).boxed(),
+        (n(), n(), any::<u32>())
+            .prop_map(|(feed, durable, incarnation)| Message::Recalled { feed, durable, incarnation })
+            .boxed(),
+        (n(), n(), n(), any::<u32>(), any::<u32>(), b(), n(), n())
+            .prop_map(|(request, feed, after, entries_max, bytes_max, bodies, own_feed, durable)| {
+                Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies, own_feed, durable }
             })
             .boxed(),
         (n(), n(), n(), n(), n(), vec(feed_entry(), 0..4))

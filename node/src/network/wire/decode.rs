@@ -24,6 +24,10 @@ impl TryFrom<Body> for Message {
             Body::Query(wire) => wire.try_into(),
             Body::QueryAnswer(wire) => wire.try_into(),
             Body::FeedRequest(wire) => wire.try_into(),
+            Body::Recall(wire) => Ok(Message::Recall { feed: wire.feed }),
+            Body::Recalled(wire::Recalled { feed, durable, incarnation }) => {
+                Ok(Message::Recalled { feed, durable, incarnation })
+            }
             Body::FeedBatch(wire) => wire.try_into(),
             Body::BodyRequest(wire) => wire.try_into(),
             Body::Bodies(wire) => wire.try_into(),
@@ -135,6 +139,8 @@ impl TryFrom<wire::FeedRequest> for Message {
             entries_max: wire.entries_max,
             bytes_max: wire.bytes_max,
             bodies: wire.bodies,
+            own_feed: wire.own_feed,
+            durable: wire.durable,
         })
     }
 }

@@ -23,6 +23,8 @@ pub(super) fn body(message: &Message) -> Option<Body> {
         | M::Query { .. }
         | M::QueryAnswer { .. } => round(message),
         M::FeedRequest { .. }
+        | M::Recall { .. }
+        | M::Recalled { .. }
         | M::FeedBatch { .. }
         | M::BodyRequest { .. }
         | M::Bodies { .. }
@@ -82,7 +84,7 @@ fn round(message: &Message) -> Option<Body> {
 /// Messages of feeds and alignment.
 fn feed(message: &Message) -> Option<Body> {
     Some(match message {
-        Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies } => {
+        Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies, own_feed, durable } => {
             Body::FeedRequest(wire::FeedRequest {
                 request: *request,
                 feed: *feed,
@@ -90,7 +92,13 @@ fn feed(message: &Message) -> Option<Body> {
                 entries_max: *entries_max,
                 bytes_max: *bytes_max,
                 bodies: *bodies,
+                own_feed: *own_feed,
+                durable: *durable,
             })
+        }
+        Message::Recall { feed } => Body::Recall(wire::Recall { feed: *feed }),
+        Message::Recalled { feed, durable, incarnation } => {
+            Body::Recalled(wire::Recalled { feed: *feed, durable: *durable, incarnation: *incarnation })
         }
         Message::FeedBatch { request, feed, after, through, remaining, entries } => Body::FeedBatch(wire::FeedBatch {
             request: *request,

@@ -10,7 +10,10 @@ pub(super) struct Parcel {
     /// 16 bytes; nil for messages about the node.
     #[prost(bytes = "bytes", tag = "1")]
     pub database: Bytes,
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(
+        oneof = "Body",
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
+    )]
     pub body: Option<Body>,
 }
 
@@ -60,6 +63,10 @@ pub(super) enum Body {
     JoinAnswer(JoinAnswer),
     #[prost(message, tag = "23")]
     ConfigurationNotice(ConfigurationNotice),
+    #[prost(message, tag = "24")]
+    Recall(Recall),
+    #[prost(message, tag = "25")]
+    Recalled(Recalled),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -170,6 +177,26 @@ pub(super) struct FeedRequest {
     pub bytes_max: u32,
     #[prost(bool, tag = "6")]
     pub bodies: bool,
+    #[prost(fixed64, tag = "7")]
+    pub own_feed: u64,
+    #[prost(uint64, tag = "8")]
+    pub durable: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Recall {
+    #[prost(fixed64, tag = "1")]
+    pub feed: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Recalled {
+    #[prost(fixed64, tag = "1")]
+    pub feed: u64,
+    #[prost(uint64, tag = "2")]
+    pub durable: u64,
+    #[prost(uint32, tag = "3")]
+    pub incarnation: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -9,10 +9,10 @@ use coequal_types::NodeId;
 use std::sync::Arc;
 
 impl Replica {
-    /// Whether a request of this epoch may be answered; if not, whoever is behind is told.
+    /// Whether a request of this epoch may be answered, by a disk that forgot nothing; if not, whoever is behind is told.
     fn epoch_agrees(&mut self, from: NodeId, epoch: u64) -> bool {
         if epoch == self.configuration.epoch {
-            return self.configuration.is_voter(self.me);
+            return self.configuration.is_voter(self.me) && self.own_disk.may_vote();
         }
         let (epoch, configuration) = (self.configuration.epoch, self.configuration_json());
         self.send(from, Message::StaleEpoch { epoch, configuration });

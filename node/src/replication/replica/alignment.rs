@@ -234,6 +234,9 @@ impl Replica {
             let configuration = self.configuration_json();
             self.send(from, Message::ConfigurationNotice { configuration });
         }
+        if !self.own_disk.may_vote() {
+            return;
+        }
         let own_feed = self.store.feed_id();
         let after = if feed == own_feed { after } else { 0 };
         let behind = match self.store.feed_count_after(after) {

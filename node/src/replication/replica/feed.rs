@@ -138,9 +138,22 @@ impl Replica {
             peer.pull.request = Some((request, now_ms));
         }
         let (feed, after) = self.cursor(source);
-        let message =
-            Message::FeedRequest { request, feed, after, entries_max: ENTRIES_MAX, bytes_max: BYTES_MAX, bodies };
-        self.send(source, message);
+        let own_feed = self.store.feed_id();
+        // An older disk must not say how far it has got since, before it was found out.
+        let durable = if self.own_disk.may_vote() { self.store.durable() } else { 0 };
+        self.send(
+            source,
+            Message::FeedRequest {
+                request,
+                feed,
+                after,
+                entries_max: ENTRIES_MAX,
+                bytes_max: BYTES_MAX,
+                bodies,
+                own_feed,
+                durable,
+            },
+        );
     }
 
     pub(super) fn on_feed_request(&mut self, from: NodeId, request: Request) {

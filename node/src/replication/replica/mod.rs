@@ -1,9 +1,10 @@
 //! One database on one node: the protocol's decisions joined to its store. No clock, no randomness, no network:
 //! events come in with their time, effects go out, so the same code runs in a simulation.
 //!
-//! Files stand in reading order: what goes in and out, acceptor, coordinator, reads, feed, alignment.
+//! Files stand in reading order: what goes in and out, the check of the disk, acceptor, coordinator, reads, feed, alignment.
 
 pub mod event;
+mod disk_check;
 mod acceptor;
 mod coordinator;
 mod slot;
@@ -17,6 +18,7 @@ pub use event::{ClientRead, ClientWrite, Effects, Event, Now, ReplicaView};
 use crate::replication::error::ServiceError;
 use crate::storage::{Lsn, StorageError, Store};
 use coequal_protocol::clock::HybridClock;
+use coequal_protocol::disk_check::Recollection;
 use coequal_protocol::{Key, LogRecord, Message, Register};
 use coequal_types::rest::AlignmentPoint;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
@@ -36,6 +38,7 @@ struct Peer {
     incarnation: Incarnation,
     pull: feed::Pull,
     serve: feed::Serve,
+    remembered: disk_check::Remembered,
 }
 
 /// A database's replica.
@@ -45,6 +48,7 @@ pub struct Replica {
     store: Arc<Store>,
     configuration: Configuration,
     configuration_lsn: Lsn,
+    own_disk: disk_check::OwnDisk,
     clock: HybridClock,
     clock_noted: u64,
     random: u64,
@@ -94,7 +98,10 @@ impl Replica {
     /// A replica that starts SYNCHRONIZING, whatever it was before.
     pub fn new(start: ReplicaStart, now: Now) -> Self {
         let floor = start.store.meta(META_CLOCK).and_then(|b| b.as_ref().try_into().ok().map(u64::from_be_bytes));
+        let (feed, durable) = (start.store.feed_id(), start.store.durable());
+        let own_disk = disk_check::OwnDisk::new(start.me, feed, durable, start.incarnation, &start.configuration);
         let mut replica = Self {
+            own_disk,
             me: start.me,
             incarnation: start.incarnation,
             store: start.store,
@@ -163,6 +170,7 @@ impl Replica {
                 self.run_due_queries();
                 self.expire_forwards(now.monotonic_ms);
                 self.check_contact();
+                self.ask_what_others_recall();
                 self.pull_feeds();
                 self.run_alignments();
                 self.settle_stale_keys();
@@ -263,7 +271,12 @@ impl Replica {
             }
             Message::StaleEpoch { epoch, configuration } => self.on_stale_epoch(from, epoch, &configuration),
             Message::ConfigurationNotice { configuration } => self.on_configuration_notice(&configuration),
-            Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies } => {
+            Message::Recall { feed } => self.on_recall(from, feed),
+            Message::Recalled { feed, durable, incarnation } => {
+                self.on_recalled(from, Recollection { feed, durable, incarnation });
+            }
+            Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies, own_feed, durable } => {
+                self.note_durable(from, Recollection { feed: own_feed, durable, incarnation });
                 let serve = feed::Request { request, feed, after, entries_max, bytes_max, bodies };
                 self.on_feed_request(from, serve);
             }
@@ -385,6 +398,11 @@ impl Replica {
     /// Status of the database here.
     pub fn view_status(&self) -> DatabaseStatus {
         self.status
+    }
+
+    /// Why it is FAULTY, if it is.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 
     /// The node's identity and settings, for the loop around.
