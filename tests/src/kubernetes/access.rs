@@ -1,11 +1,11 @@
 //! How a client reaches the nodes: the one place that knows scheme, trust and credentials.
 
-use super::api::at;
+use super::api::{Api, at};
 use super::place::Place;
 use super::until;
 use crate::client::{Answer, Client, builder};
-use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{ClientBuilder, Method};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,9 +21,15 @@ const PATIENT: Duration = Duration::from_secs(60);
 /// What a client of one resource needs: whom to trust, a token, and the name that certificates are for.
 #[derive(Clone, Debug)]
 pub struct Access {
-    authority: reqwest::Certificate,
+    api: Api,
+    config_map: String,
+    authorities: Vec<reqwest::Certificate>,
     token: String,
     name: String,
+}
+
+fn certificates(bundle: &str) -> Vec<reqwest::Certificate> {
+    reqwest::Certificate::from_pem_bundle(bundle.as_bytes()).expect("PEM")
 }
 
 impl Access {
@@ -42,10 +48,42 @@ impl Access {
         .await;
         let token = place.kubectl(&["get", "secret", &secret, "-o", "go-template={{.data.admin | base64decode}}"]);
         Self {
-            authority: reqwest::Certificate::from_pem(authority.as_bytes()).expect("PEM"),
+            api: place.api.clone(),
+            config_map: place.core(&format!("configmaps/{config_map}")),
+            authorities: certificates(&authority),
             token: token.trim().to_owned(),
             name: format!("{resource}.{}.svc", place.namespace),
         }
+    }
+
+    /// The same with the authorities that clients trust now; `None` while nobody says which.
+    pub async fn again(&self) -> Option<Self> {
+        let found = self.api.request(Method::GET, &self.config_map, "application/json", None).await.ok()?;
+        Some(Self { authorities: certificates(&at(&found, "/data/ca.crt")), ..self.clone() })
+    }
+
+    /// The token that is shown.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The same with another token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// How many authorities are trusted.
+    pub fn authorities(&self) -> usize {
+        self.authorities.len()
+    }
+
+    /// The certificate that a node shows, in DER form; what was in the way if it is not one of this cluster.
+    pub async fn certificate_of(&self, host: &str) -> Result<Vec<u8>, String> {
+        let answer = self.builder(host, PATIENT, PATIENT).tls_info(true).build().expect("client");
+        let answer = answer.get(format!("https://{}:{PORT}/livez", self.name)).send().await;
+        let answer = answer.map_err(|error| format!("{error:?}"))?;
+        let shown = answer.extensions().get::<reqwest::tls::TlsInfo>().and_then(|info| info.peer_certificate());
+        shown.map(<[u8]>::to_vec).ok_or_else(|| "no certificate was shown".to_owned())
     }
 
     /// A client that opens a new connection for each request, so that through a Service a retry may come to another node.
@@ -64,17 +102,21 @@ impl Access {
     }
 
     fn client(&self, host: &str, connect: Duration, timeout: Duration) -> Client {
+        let client = self.builder(host, connect, timeout).build().expect("client");
+        Client::with(format!("https://{}:{PORT}", self.name), client)
+    }
+
+    fn builder(&self, host: &str, connect: Duration, timeout: Duration) -> ClientBuilder {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", self.token)).expect("a token");
         bearer.set_sensitive(true);
         let address = SocketAddr::new(host.parse().unwrap_or_else(|e| panic!("{host}: {e}")), PORT);
-        let client = builder()
-            .tls_certs_only([self.authority.clone()])
+        builder()
+            .tls_certs_only(self.authorities.clone())
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
             .resolve(&self.name, address)
             .connect_timeout(connect)
             .timeout(timeout)
-            .pool_max_idle_per_host(0);
-        Client::with(format!("https://{}:{PORT}", self.name), client.build().expect("client"))
+            .pool_max_idle_per_host(0)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 const PROXY: &str = "http://127.0.0.1:8001";
 
 /// The API server.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Api {
     http: reqwest::Client,
     base: String,

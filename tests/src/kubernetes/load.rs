@@ -64,6 +64,36 @@ struct Seen {
     retries: u64,
 }
 
+/// How often clients look whom to trust, as an application does that has the ConfigMap mounted.
+const TRUST_EVERY: Duration = Duration::from_secs(2);
+
+/// The clients of writer and checker; they follow the authorities that the operator says are trusted.
+struct Clients {
+    service: String,
+    access: Access,
+    impatient: Client,
+    forbearing: Client,
+    looked: Instant,
+}
+
+impl Clients {
+    fn new(access: Access, service: String) -> Self {
+        let (impatient, forbearing) = (access.impatient(&service), access.forbearing(&service));
+        Self { service, access, impatient, forbearing, looked: Instant::now() }
+    }
+
+    /// Looks again when it is time.
+    async fn follow(&mut self) {
+        if self.looked.elapsed() < TRUST_EVERY {
+            return;
+        }
+        self.looked = Instant::now();
+        if let Some(access) = self.access.again().await {
+            *self = Self::new(access, self.service.clone());
+        }
+    }
+}
+
 /// A writer and a checker in the background.
 pub struct Load {
     shared: Arc<Shared>,
@@ -76,7 +106,7 @@ impl Load {
     /// Begins on the Service of `orders`, at the value after those that are there already.
     pub async fn start(place: &Place, from: u64) -> Self {
         let (access, service) = (Access::of(place, "orders").await, place.service().await);
-        let (client, forbearing) = (access.impatient(&service), access.forbearing(&service));
+        let client = access.impatient(&service);
         // A Service that was made a moment ago is not yet known to the proxy of the tests' network.
         until("the Service leads to a node", async || {
             let answer =
@@ -86,8 +116,8 @@ impl Load {
         .await;
         let shared = Arc::new(Shared::default());
         shared.written.store(from, Ordering::Relaxed);
-        let writer = tokio::spawn(write([client.clone(), forbearing], Arc::clone(&shared)));
-        let checker = tokio::spawn(check(client, Arc::clone(&shared)));
+        let writer = tokio::spawn(write(Clients::new(access.clone(), service.clone()), Arc::clone(&shared)));
+        let checker = tokio::spawn(check(Clients::new(access, service), Arc::clone(&shared)));
         let machine = std::thread::spawn({
             let shared = Arc::clone(&shared);
             let path = place.cluster.directory.join(format!("witness-{}", place.namespace));
@@ -147,7 +177,7 @@ fn version(value: u64) -> u64 {
     value / KEYS + 1
 }
 
-async fn write([impatient, forbearing]: [Client; 2], shared: Arc<Shared>) -> Seen {
+async fn write(mut clients: Clients, shared: Arc<Shared>) -> Seen {
     let mut seen = Seen::default();
     let (begun, mut last) = (Instant::now(), Instant::now());
     for value in shared.written.load(Ordering::Relaxed).. {
@@ -156,8 +186,9 @@ async fn write([impatient, forbearing]: [Client; 2], shared: Arc<Shared>) -> See
         let headers = [("content-type", "application/json"), ("idempotency-key", name.as_str())];
         let mut story = Vec::new();
         loop {
+            clients.follow().await;
             let tried = Instant::now();
-            let client = if story.len() < UNLUCKY_MAX { &impatient } else { &forbearing };
+            let client = if story.len() < UNLUCKY_MAX { &clients.impatient } else { &clients.forbearing };
             if shared.is_over() {
                 // The write that is under way may or may not be there; it is finished, so that the count is exact.
                 if last.elapsed() > PATIENCE {
@@ -200,7 +231,7 @@ async fn write([impatient, forbearing]: [Client; 2], shared: Arc<Shared>) -> See
 }
 
 /// Reads what was acknowledged before the read began: it has to be there, or something newer.
-async fn check(client: Client, shared: Arc<Shared>) -> u64 {
+async fn check(mut clients: Clients, shared: Arc<Shared>) -> u64 {
     let mut reads = 0u64;
     for round in 0u64.. {
         if shared.is_over() {
@@ -211,7 +242,8 @@ async fn check(client: Client, shared: Arc<Shared>) -> u64 {
         let back = round % KEYS.min(written).max(1);
         let Some(value) = written.checked_sub(1 + back) else { continue };
         let path = format!("{COLLECTION}/documents/{}?consistency=linearizable", key(value));
-        let Ok(answer) = client.try_send(Method::GET, &path, &[], "").await else { continue };
+        clients.follow().await;
+        let Ok(answer) = clients.impatient.try_send(Method::GET, &path, &[], "").await else { continue };
         match answer.status.as_u16() {
             200 => {
                 reads += 1;

@@ -129,6 +129,13 @@ impl Place {
         pods
     }
 
+    /// How often containers of nodes of `orders` were restarted.
+    pub async fn restarts(&self) -> u64 {
+        let list = self.object("pods?labelSelector=app.kubernetes.io/component%3Dnode").await;
+        let items = list["items"].as_array().into_iter().flatten();
+        items.filter_map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64()).sum()
+    }
+
     /// Waits until a pod of this name is there that is not `old`, and Ready.
     pub async fn until_other_pod(&self, name: &str, old: &str) -> Duration {
         let (_, took) = until(&format!("another {name} is Ready"), async || {

@@ -12,5 +12,6 @@ mod e2e_machines;
 mod e2e_operator;
 mod e2e_restarts;
 mod e2e_scaling;
+mod e2e_security;
 mod e2e_start;
 mod e2e_volumes;
