@@ -3,8 +3,10 @@
 use super::memory_disk::MemoryDisk;
 use super::store_test::{Model, SETTINGS, checkpoint, choose, commit, identity, key, memory_store, reopen};
 use super::{StorageError, Store, documents, log};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::Once;
 
 const PAGE: usize = 4096;
 
@@ -91,11 +93,25 @@ fn flip(file: &str, power_cut: bool) -> Outcomes {
     outcomes
 }
 
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs without words about panics of this thread. The hook is one for all tests of the process, so it is never taken
+/// away again, and what other tests say is still heard.
 fn quietly<T>(run: impl FnOnce() -> T) -> T {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                before(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
     let result = run();
-    std::panic::set_hook(hook);
+    QUIET.set(false);
     result
 }
 
