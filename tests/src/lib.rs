@@ -16,4 +16,5 @@ pub mod kubernetes;
 pub mod local;
 pub mod random;
 pub mod source;
+pub mod witness;
 pub mod writers;

@@ -1,11 +1,26 @@
 //! Writers that remember what was acknowledged, what was not, and how long they waited.
 
 use crate::client::Client;
+use crate::witness::{Machine, Witness};
 use reqwest::Method;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+/// A writer that reaches a majority never waits longer than this on a machine of its own (G6): 2 s, or
+/// `COEQUAL_GAP_MAX_MS`. On a quiet machine it is below 100 ms.
+fn gap_max() -> Duration {
+    let ms = std::env::var("COEQUAL_GAP_MAX_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    Duration::from_millis(ms)
+}
+
+/// Nobody who reaches a majority waited for a node that is away, as far as this machine let anybody do anything.
+pub fn check_gap(who: &str, gap: Duration, machine: Machine) {
+    let limit = machine.allows(gap_max());
+    println!("{who}: longest gap {gap:?}; machine stalled {:?}, {:.1} tasks a processor", machine.stall, machine.crowd);
+    assert!(gap <= limit, "{who}: waited for {gap:?}, at most {limit:?} are right; {machine:?}");
+}
 
 /// What a writer saw.
 #[derive(Debug, Default, Clone)]
@@ -20,6 +35,8 @@ pub struct Remembered {
     pub longest_gap: Duration,
     /// Acknowledged writes.
     pub writes: u64,
+    /// What the machine did meanwhile.
+    pub machine: Machine,
 }
 
 /// A writer in the background.
@@ -27,6 +44,7 @@ pub struct Writer {
     stop: Arc<AtomicBool>,
     writes: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<Remembered>,
+    witness: Witness,
 }
 
 impl Writer {
@@ -35,7 +53,7 @@ impl Writer {
         let (stop, writes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let path = format!("/v1/databases/orders/collections/{collection}/documents/");
         let task = tokio::spawn(run(client, path, prefix.to_owned(), keys, Arc::clone(&stop), Arc::clone(&writes)));
-        Self { stop, writes, task }
+        Self { stop, writes, task, witness: Witness::start() }
     }
 
     /// Acknowledged writes so far.
@@ -46,7 +64,8 @@ impl Writer {
     /// Ends it and gives what it saw.
     pub async fn stop(self) -> Remembered {
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("the writer did not panic")
+        let seen = self.task.await.expect("the writer did not panic");
+        Remembered { machine: self.witness.end(), ..seen }
     }
 }
 

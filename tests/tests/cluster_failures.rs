@@ -2,7 +2,7 @@
 
 use coequal_tests::client::Client;
 use coequal_tests::cluster::{Cluster, Node, replication, until};
-use coequal_tests::writers::{Remembered, Writer, check_acknowledged};
+use coequal_tests::writers::{Remembered, Writer, check_acknowledged, check_gap};
 use reqwest::Method;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -10,12 +10,6 @@ use std::time::{Duration, Instant};
 /// Documents of an import; the real set has 171,075.
 fn documents() -> usize {
     std::env::var("COEQUAL_IMPORT_DOCUMENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
-}
-
-/// A writer on a survivor never waits longer than this (G6). On a quiet machine it is below 100 ms.
-fn gap_max() -> Duration {
-    let ms = std::env::var("COEQUAL_GAP_MAX_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
-    Duration::from_millis(ms)
 }
 
 fn lines(from: usize, to: usize) -> String {
@@ -87,8 +81,7 @@ async fn killing_a_node_during_an_import_loses_nothing_and_stops_no_writer() {
     for writer in survivors {
         let remembered = writer.stop().await;
         assert!(remembered.errors.is_empty() && remembered.unknown.is_empty(), "{:?}", remembered.errors);
-        println!("survivor: {} writes, longest gap {:?}", remembered.writes, remembered.longest_gap);
-        assert!(remembered.longest_gap <= gap_max(), "{:?}", remembered.longest_gap);
+        check_gap("a survivor", remembered.longest_gap, remembered.machine);
         seen.push(remembered);
     }
     check(&cluster, &seen, count).await;
@@ -163,8 +156,7 @@ async fn a_stopped_process_aligns_when_it_goes_on() {
     watch_return(&cluster.nodes[2]).await;
     let seen = writer.stop().await;
     assert!(seen.errors.is_empty() && seen.unknown.is_empty(), "{:?}", seen.errors);
-    println!("gap while a node was stopped: {:?}", seen.longest_gap);
-    assert!(seen.longest_gap <= gap_max(), "{:?}", seen.longest_gap);
+    check_gap("a writer while a node was stopped", seen.longest_gap, seen.machine);
     let notes = cluster.until_equal("notes").await;
     check_acknowledged(&notes, &seen);
 }

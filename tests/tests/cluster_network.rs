@@ -2,15 +2,9 @@
 
 use coequal_tests::blockade::{Blockade, Cut};
 use coequal_tests::cluster::{Cluster, PATIENCE, replication, until};
-use coequal_tests::writers::{Remembered, Writer, check_acknowledged};
+use coequal_tests::writers::{Remembered, Writer, check_acknowledged, check_gap};
 use reqwest::Method;
 use std::time::{Duration, Instant};
-
-/// A writer that reaches a majority never waits longer than this.
-fn gap_max() -> Duration {
-    let ms = std::env::var("COEQUAL_GAP_MAX_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
-    Duration::from_millis(ms)
-}
 
 async fn under_way(writer: &Writer, more: u64) {
     let at = writer.writes();
@@ -19,8 +13,7 @@ async fn under_way(writer: &Writer, more: u64) {
 
 fn check_undisturbed(seen: &Remembered) {
     assert!(seen.errors.is_empty() && seen.unknown.is_empty(), "{:?}", seen.errors);
-    println!("{} writes, longest gap {:?}", seen.writes, seen.longest_gap);
-    assert!(seen.longest_gap <= gap_max(), "{:?}", seen.longest_gap);
+    check_gap("a writer with a majority", seen.longest_gap, seen.machine);
 }
 
 async fn healed(cluster: &Cluster, blockade: &Blockade, seen: &[Remembered]) {

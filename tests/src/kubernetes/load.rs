@@ -8,11 +8,10 @@ use super::access::Access;
 use super::place::Place;
 use super::wait::{PATIENCE, until};
 use crate::client::Client;
+use crate::witness::Witness;
 use reqwest::Method;
 use serde_json::Value;
 use std::fs::File;
-use std::io::{Seek as _, SeekFrom, Write as _};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,8 +20,6 @@ const KEYS: u64 = 40;
 const COLLECTION: &str = "/v1/databases/orders/collections/load";
 /// Between two writes, and between two reads: steady, not as much as the machine can.
 const PACE: Duration = Duration::from_millis(10);
-/// More than so many times slower, a machine excuses nothing.
-const CROWD_MAX: f64 = 2.0;
 /// So many tries in a row that lead to a node that nobody reaches, of three, are rarer than a machine that is too busy.
 const UNLUCKY_MAX: usize = 8;
 /// After a refusal, before another node is tried.
@@ -99,7 +96,7 @@ pub struct Load {
     shared: Arc<Shared>,
     writer: tokio::task::JoinHandle<Seen>,
     checker: tokio::task::JoinHandle<u64>,
-    machine: std::thread::JoinHandle<Machine>,
+    machine: Witness,
 }
 
 impl Load {
@@ -118,11 +115,10 @@ impl Load {
         shared.written.store(from, Ordering::Relaxed);
         let writer = tokio::spawn(write(Clients::new(access.clone(), service.clone()), Arc::clone(&shared)));
         let checker = tokio::spawn(check(Clients::new(access, service), Arc::clone(&shared)));
-        let machine = std::thread::spawn({
-            let shared = Arc::clone(&shared);
-            let path = place.cluster.directory.join(format!("witness-{}", place.namespace));
-            move || watch(&shared, &path)
-        });
+        // On the disk of the nodes' volumes.
+        let path = place.cluster.directory.join(format!("witness-{}", place.namespace));
+        let file = File::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let machine = Witness::on(file);
         let load = Self { shared, writer, checker, machine };
         load.goes_on().await;
         load
@@ -151,19 +147,20 @@ impl Load {
         self.shared.stop.store(true, Ordering::Relaxed);
         let seen = self.writer.await.expect("the writer did not panic");
         let reads = self.checker.await.expect("the checker did not panic");
-        let Machine { stall, crowd } = self.machine.join().expect("the machine was watched");
+        let machine = self.machine.end();
         let written = self.shared.written.load(Ordering::Relaxed);
         let Seen { longest_gap: gap, longest_gap_story: story, retries } = seen;
         println!(
-            "GAP {what}: {} ms; {written} writes, {retries} retries, {reads} reads; machine stalled {} ms, {crowd:.1} tasks a processor",
+            "GAP {what}: {} ms; {written} writes, {retries} retries, {reads} reads; machine stalled {} ms, {:.1} tasks a processor",
             gap.as_millis(),
-            stall.as_millis()
+            machine.stall.as_millis(),
+            machine.crowd
         );
         let faults = self.shared.faults.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         assert!(faults.is_empty(), "{what}: {faults:#?}");
         assert!(reads > 0, "{what}: no read was answered");
         // On a machine that does other work too, or lets nobody write for a while, no client could be served faster.
-        let limit = gap_max.mul_f64(crowd) + stall;
+        let limit = machine.allows(gap_max);
         assert!(gap <= limit, "{what}: no write was acknowledged for {gap:?}, at most {limit:?} are right; {story}");
         written
     }
@@ -258,39 +255,6 @@ async fn check(mut clients: Clients, shared: Arc<Shared>) -> u64 {
         }
     }
     reads
-}
-
-/// What the machine did to everybody meanwhile.
-struct Machine {
-    /// Longest time for which a witness could not write 4 KiB to the volumes' disk and sync them.
-    stall: Duration,
-    /// Tasks that wanted to run, for each processor: everything takes so many times longer. From 1 to [`CROWD_MAX`].
-    crowd: f64,
-}
-
-fn watch(shared: &Shared, path: &Path) -> Machine {
-    const TICK: Duration = Duration::from_millis(20);
-    let mut file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let (mut stall, mut running, mut ticks) = (Duration::ZERO, 0u64, 0u32);
-    while !shared.is_over() {
-        let begun = Instant::now();
-        std::thread::sleep(TICK);
-        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&[1; 4096]));
-        written.and_then(|()| file.sync_data()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        stall = stall.max(begun.elapsed().saturating_sub(TICK));
-        running += tasks_running();
-        ticks += 1;
-    }
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let crowd = running as f64 / f64::from(ticks.max(1)) / processors as f64;
-    Machine { stall, crowd: crowd.clamp(1.0, CROWD_MAX) }
-}
-
-/// Tasks that run or wait for a processor now, on the whole machine, besides the one that asks.
-fn tasks_running() -> u64 {
-    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("procs_running "));
-    line.and_then(|count| count.trim().parse::<u64>().ok()).map_or(0, |count| count.saturating_sub(1))
 }
 
 /// Waits until the own store of each of the first `pods` nodes has exactly what was written.
