@@ -413,6 +413,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_in_its_place_is_named_with_ways_out() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        fs::write(&path, "").unwrap();
+        let error = DataDirectory::open(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("{} is a file", path.display())) && error.contains("--data"), "{error}");
+    }
+
+    #[test]
     fn a_place_that_cannot_be_written_is_named() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");

@@ -56,6 +56,12 @@ pub enum StorageError {
         /// The directory or file.
         path: PathBuf,
     },
+    /// There is a file where a directory has to be.
+    #[error("{path} is a file, and a directory has to be there; give another one with --data, or move the file away")]
+    NotADirectory {
+        /// The directory that cannot be.
+        path: PathBuf,
+    },
     /// The caller broke a rule of this module; nothing was done.
     #[error("storage was used wrongly: {0}")]
     Misused(String),
@@ -86,6 +92,7 @@ impl StorageError {
             io::ErrorKind::UnexpectedEof => Self::Damaged { path, what: "it ends too early".to_owned() },
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::ReadOnly { path },
             io::ErrorKind::NotFound => Self::Missing { path },
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => Self::NotADirectory { path },
             io::ErrorKind::WouldBlock => Self::Locked { path, pid: "?".to_owned() },
             _ => Self::Io { path, action, reason: error.to_string() },
         }

@@ -1,13 +1,16 @@
 //! The three files, and what TLS makes of them.
 
 use super::TlsError;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier as _;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,20 +53,41 @@ impl Files {
         })
     }
 
-    pub fn configs(&self, directory: &Path) -> Result<Configs, TlsError> {
-        let unusable = |file: &str, reason: String| TlsError::Unusable { path: directory.join(file), reason };
-        let chain = certificates(&self.certificate).map_err(|reason| unusable("tls.crt", reason))?;
-        let trusted = certificates(&self.authorities).map_err(|reason| unusable("ca.crt", reason))?;
-        let key = || {
-            PrivateKeyDer::from_pem_slice(&self.key)
-                .map_err(|error| unusable("tls.key", format!("holds no private key in PEM form: {error}")))
-        };
+    /// The certificate and those that lead to an authority, and the authorities.
+    fn parsed(&self, directory: &Path) -> Result<(Vec<CertificateDer<'static>>, Arc<RootCertStore>), TlsError> {
+        let chain = certificates(&self.certificate).map_err(|reason| unusable(directory, "tls.crt", reason))?;
+        let trusted = certificates(&self.authorities).map_err(|reason| unusable(directory, "ca.crt", reason))?;
         let mut roots = RootCertStore::empty();
         for authority in trusted {
-            roots.add(authority).map_err(|error| unusable("ca.crt", error.to_string()))?;
+            roots.add(authority).map_err(|error| unusable(directory, "ca.crt", error.to_string()))?;
         }
-        let (roots, provider) = (Arc::new(roots), Arc::new(default_provider()));
-        let not_matching = |error: rustls::Error| unusable("tls.crt", format!("does not go with tls.key: {error}"));
+        Ok((chain, Arc::new(roots)))
+    }
+
+    /// Whether other nodes, as dialers and as listeners, would take this certificate for one of the cluster `name` now.
+    pub fn check(&self, directory: &Path, name: &ServerName<'_>) -> Result<(), TlsError> {
+        let (chain, roots) = self.parsed(directory)?;
+        let refused = |error: rustls::Error| unusable(directory, "tls.crt", format!("others would refuse it: {error}"));
+        let unknown = |error: VerifierBuilderError| unusable(directory, "ca.crt", error.to_string());
+        let (provider, now) = (Arc::new(default_provider()), UnixTime::now());
+        let servers = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+        let clients = WebPkiClientVerifier::builder_with_provider(roots, provider).build().map_err(unknown)?;
+        let Some((own, between)) = chain.split_first() else { return Ok(()) };
+        let servers = servers.build().map_err(unknown)?;
+        servers.verify_server_cert(own, between, name, &[], now).map_err(refused)?;
+        clients.verify_client_cert(own, between, now).map_err(refused)?;
+        Ok(())
+    }
+
+    pub fn configs(&self, directory: &Path) -> Result<Configs, TlsError> {
+        let (chain, roots) = self.parsed(directory)?;
+        let key = || {
+            PrivateKeyDer::from_pem_slice(&self.key)
+                .map_err(|error| unusable(directory, "tls.key", format!("holds no private key in PEM form: {error}")))
+        };
+        let provider = Arc::new(default_provider());
+        let not_matching =
+            |error: rustls::Error| unusable(directory, "tls.crt", format!("does not go with tls.key: {error}"));
         let dialer = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
             .map_err(not_matching)?
@@ -79,6 +103,10 @@ impl Files {
         clients.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Configs { dialer: Arc::new(dialer), nodes: Arc::new(nodes), clients: Arc::new(clients) })
     }
+}
+
+fn unusable(directory: &Path, file: &str, reason: String) -> TlsError {
+    TlsError::Unusable { path: directory.join(file), reason }
 }
 
 fn general(error: TlsError) -> rustls::Error {

@@ -101,7 +101,8 @@ impl Tls {
         }
     }
 
-    /// One look. Files that cannot be used leave the old certificates in use. True when there are new ones.
+    /// One look. Files that cannot be used, and a certificate that others would refuse, leave the old ones in use. True
+    /// when there are new ones.
     pub fn reload(&self) -> bool {
         let files = match Files::read(&self.directory) {
             Ok(files) => files,
@@ -111,17 +112,21 @@ impl Tls {
             }
         };
         let mut current = self.current();
-        if files == current.files || current.refused.as_ref() == Some(&files) {
+        if files == current.files {
             return false;
         }
-        match files.configs(&self.directory) {
+        // Looked at again each time: one that is not valid yet will be.
+        let usable = files.check(&self.directory, &self.name).and_then(|()| files.configs(&self.directory));
+        match usable {
             Ok(configs) => {
                 tracing::info!(directory = %self.directory.display(), "certificates read again");
                 *current = Current { files, configs, refused: None };
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "the changed certificates cannot be used; the old ones stay in use");
+                if current.refused.as_ref() != Some(&files) {
+                    tracing::error!(%error, "the changed certificates cannot be used; the old ones stay in use");
+                }
                 current.refused = Some(files);
                 false
             }

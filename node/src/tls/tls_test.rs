@@ -148,6 +148,22 @@ async fn a_rotation_needs_no_restart_and_a_broken_file_changes_nothing() {
     assert_eq!(meet(&a, &b).await, (Ok(()), Ok(())), "the old ones stay in use");
 }
 
+#[tokio::test]
+async fn a_new_certificate_that_others_would_refuse_leaves_the_old_one_in_use() {
+    let (ca, stranger) = (authority("one"), authority("two"));
+    let ((a_files, a), (_b, b)) = (node(&ca, NAME), node(&ca, NAME));
+    let over = |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    write(a_files.path(), &ca, NAME, &[&ca], over);
+    assert!(!a.reload() && !a.reload());
+    write(a_files.path(), &ca, "users.shop.svc", &[&ca], |_| {});
+    assert!(!a.reload());
+    write(a_files.path(), &stranger, NAME, &[&ca], |_| {});
+    assert!(!a.reload());
+    assert_eq!((meet(&a, &b).await, meet(&b, &a).await), ((Ok(()), Ok(())), (Ok(()), Ok(()))));
+    write(a_files.path(), &ca, NAME, &[&ca], |_| {});
+    assert!(a.reload(), "and the next good one is taken");
+}
+
 #[test]
 fn what_cannot_be_used_is_named() {
     let ca = authority("one");

@@ -205,6 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_cannot_be_used_is_named_with_a_way_out() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let error = DataDirectory::open(&path, "orders").unwrap_err().to_string();
+            assert!(error.contains(&file.display().to_string()) && error.contains("--data"), "{error}");
+        }
+    }
+
+    #[test]
     fn removed_data_is_set_aside_under_a_number_of_its_own() {
         let directory = tempfile::tempdir().unwrap();
         let mut data = DataDirectory::open(directory.path(), "orders").unwrap();

@@ -1,5 +1,6 @@
 //! What ends local mode.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -55,6 +56,16 @@ pub enum LocalError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A place where this user may not write, or that is no directory.
+    #[error("cannot {action} {}: {reason}; give a directory that this user may write to with --data", path.display())]
+    Unusable {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why it failed.
+        reason: std::io::Error,
+    },
     /// Ports that were asked for are taken.
     #[error("{0}")]
     Ports(#[from] super::ports::PortFault),
@@ -80,7 +91,14 @@ pub enum LocalError {
 
 impl LocalError {
     pub(super) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::Io { action, path: path.to_owned(), source }
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::AlreadyExists => Self::Unusable { action, path, reason: source },
+            _ => Self::Io { action, path, source },
+        }
     }
 
     pub(super) fn setup(action: &'static str, reason: impl ToString) -> Self {

@@ -358,7 +358,9 @@ impl Securing<'_> {
             Ok(((pair, validity), trusted)) => Ok(self.with_provided(name, &pair, validity, &trusted)),
             Err(wrong) => {
                 let message = format!("Secret {name} of spec.tls.certificateSecretName: {wrong}");
-                Ok(Secured::without(R::CertificatesInvalid, message))
+                // Nodes keep the last certificate that was good, and so does this operator.
+                let client = self.context.remember(&self.uid, |memory| memory.client.clone()).map(|(_, client)| client);
+                Ok(Secured { client, ..Secured::without(R::CertificatesInvalid, message) })
             }
         }
     }
