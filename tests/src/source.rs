@@ -133,7 +133,11 @@ pub fn files(root: &Path) -> Vec<String> {
 
 fn is_test_path(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    path.starts_with("tests/") || path.contains("/tests/") || name == "tests.rs" || name.ends_with("_test.rs")
+    path.starts_with("tests/")
+        || path.starts_with("fuzz/")
+        || path.contains("/tests/")
+        || name == "tests.rs"
+        || name.ends_with("_test.rs")
 }
 
 /// Blanks comments and the insides of strings and character literals.

@@ -145,11 +145,12 @@ fn heartbeat_text(format: Format) -> &'static [u8] {
 }
 
 /// The cursor as text: feed and sequence in hexadecimal digits.
-fn write_cursor(cursor: ChangeCursor) -> String {
+pub(super) fn write_cursor(cursor: ChangeCursor) -> String {
     format!("{:016x}{:016x}", cursor.feed, cursor.sequence)
 }
 
-fn read_cursor(text: &str) -> Result<ChangeCursor, RequestError> {
+/// The cursor that a text says.
+pub(super) fn read_cursor(text: &str) -> Result<ChangeCursor, RequestError> {
     let plain = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let parts = if plain { text.split_at_checked(16) } else { None };
     let number = |part: &str| u64::from_str_radix(part, 16).ok();

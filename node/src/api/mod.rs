@@ -36,6 +36,11 @@ mod openapi;
 mod openapi_table;
 mod replication;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub mod fuzz_test;
+
 pub use openapi::document as openapi_document;
 pub use router::router;
 pub use serve::{ConnectionSettings, serve};

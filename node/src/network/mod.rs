@@ -23,6 +23,10 @@ mod codec;
 mod error;
 mod wire;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub mod fuzz_test;
 #[cfg(test)]
 mod tests;
 

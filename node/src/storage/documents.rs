@@ -36,6 +36,9 @@ struct Opened {
     health: Arc<Health>,
 }
 
+/// A store can be opened so often: the count is the upper 24 bits of the feed's sequences.
+const OPENS_MAX: u64 = (1 << 24) - 1;
+
 /// A key and its value.
 type Row = (Vec<u8>, Vec<u8>);
 
@@ -94,6 +97,10 @@ impl Documents {
         migrations::migrate(&opened.database, &path, FORMAT, migrations::ALL)?;
         let documents = Self { disk, path, cache_bytes, opened: RwLock::new(Some(opened)) };
         let mut head = documents.begin()?.head()?;
+        if head.opens >= OPENS_MAX {
+            let what = format!("it says that it was opened {} times, and {OPENS_MAX} are possible", head.opens);
+            return Err(StorageError::damaged(&documents.path, what));
+        }
         head.opens += 1;
         documents.write(|transaction| {
             let mut table = transaction.open_table(STATE)?;

@@ -89,8 +89,12 @@ impl FeedCounts {
         }
         let number = |half: &[u8]| half.iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
         let parts: BTreeMap<u64, u64> = pairs.iter().map(|pair| (number(&pair[..8]), number(&pair[8..]))).collect();
-        let total = parts.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
-        Ok(Self { parts, total })
+        // Each sequence counts once, so there are fewer; and so that nothing that is added can overflow.
+        let total = parts.values().try_fold(0_u64, |sum, count| sum.checked_add(*count));
+        match total {
+            Some(total) if total < u64::MAX / 2 => Ok(Self { parts, total }),
+            _ => Err(CodecError("more entries of the feed than there can be")),
+        }
     }
 }
 

@@ -198,10 +198,14 @@ impl Opened {
             return Err(StorageError::damaged(path, "it belongs to another store than the documents file beside it"));
         }
         let removed = removed.ok_or_else(|| StorageError::damaged(path, "it does not say where it begins"))?;
-        if first.is_some_and(|first| first != removed + 1) {
-            return Err(StorageError::damaged(path, format!("row {} is missing", removed + 1)));
+        let begin = removed.saturating_add(1);
+        if first.is_some_and(|first| first != begin) {
+            return Err(StorageError::damaged(path, format!("row {begin} is missing")));
         }
         let last = last.unwrap_or(removed);
+        if last == Lsn::MAX {
+            return Err(StorageError::damaged(path, "it has more rows than can be numbered"));
+        }
         let mark = log_mark::read(&*file).map_err(|error| StorageError::io(path, "opening", &error))?;
         match mark {
             Some(durable) if durable <= last => Ok(Self { database, file, health, removed, last }),

@@ -19,6 +19,9 @@ pub(super) const ALL: &[Migration] = &[];
 pub(super) fn migrate(database: &Database, path: &Path, known: u32, steps: &[Migration]) -> Result<(), StorageError> {
     let found = format_of(database).map_err(|error| StorageError::redb(path, "reading", error))?;
     let found = found.ok_or_else(|| StorageError::damaged(path, "it does not say its format"))?;
+    if found == 0 {
+        return Err(StorageError::damaged(path, "it has format 0, which no program wrote"));
+    }
     if found > known {
         return Err(StorageError::NewerFormat { path: path.to_owned(), found, known });
     }
@@ -99,6 +102,12 @@ mod tests {
         assert!(migrate(&database, Path::new("test"), 2, &steps).is_err());
         assert_eq!(value_of(&database, b"words"), None);
         assert_eq!(format_of(&database).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_format_before_the_first_is_not_taken_for_the_first() {
+        let error = migrate(&database_of_format(0), Path::new("test"), 1, ALL).unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }) && error.to_string().contains("format 0"), "{error}");
     }
 
     #[test]

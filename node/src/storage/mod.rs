@@ -26,6 +26,10 @@ mod state;
 mod store;
 mod tables;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub mod fuzz_test;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 mod crash_test;

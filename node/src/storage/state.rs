@@ -173,8 +173,8 @@ impl Counts {
             None => {}
         }
         match after.chosen_tombstone {
-            Some(true) => *tombstones += 1,
-            Some(false) => *documents += 1,
+            Some(true) => *tombstones = tombstones.saturating_add(1),
+            Some(false) => *documents = documents.saturating_add(1),
             None => {}
         }
     }

@@ -152,12 +152,19 @@ impl Store {
             Ok(())
         })?;
         drop(reading);
+        let begin = opens << 40;
+        if live.feed_head >= begin {
+            // Each opening is counted durably before it gives a sequence.
+            let what =
+                format!("its feed has the entry {:#x}, which only a later opening can have given", live.feed_head);
+            return Err(StorageError::damaged(&path.join(documents::FILE), what));
+        }
         Ok(Self {
             settings: settings.clone(),
             identity,
             path,
             feed,
-            next_feed_sequence: AtomicU64::new(opens << 40 | 1),
+            next_feed_sequence: AtomicU64::new(begin | 1),
             durable: AtomicU64::new(log.last()),
             superfluous: AtomicU64::new(checkpoint),
             live: RwLock::new(live),
