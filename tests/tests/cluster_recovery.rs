@@ -95,6 +95,45 @@ async fn metric(client: &Client, line: &str) -> Option<String> {
     text.lines().find_map(|row| row.strip_prefix(line)).map(|value| value.trim().to_owned())
 }
 
+/// Every wrong request is answered with what is wrong.
+async fn refuses_what_is_wrong(client: &Client, uuid: &str, me: &str, lost: &[&str; 2]) {
+    let [one, two] = *lost;
+    for (sent, status, says) in [
+        (body("00000000-0000-4000-8000-000000000000", &lost, true), 409, "belongs to cluster"),
+        (body(uuid, lost, false), 422, "acceptDataLoss is not true"),
+        (body(uuid, &[], true), 422, "lostNodes names nobody"),
+        (body(uuid, &[me, one], true), 422, "this very node"),
+        (body(uuid, &[one, two, "00000000000000ff"], true), 422, "not in the cluster"),
+        (json!({"clusterId": uuid, "lostNodes": lost}).to_string(), 422, "acceptDataLoss"),
+        (String::new(), 422, "the body is empty"),
+    ] {
+        let answer = ask(client, sent.clone()).await;
+        assert!(answer.status == status && answer.body.contains(says), "{sent}: {answer:?}");
+    }
+    until("a node that is silent and not named is asked about", async || {
+        let answer = ask(client, body(uuid, &[one], true)).await;
+        (answer.status == 409 && answer.body.contains("lostNodes does not name it")).then_some(())
+    })
+    .await;
+}
+
+/// A lost node that is back finds itself out, its copy is set aside, and it takes no write.
+async fn until_out(node: &Node) {
+    let returned = node.client();
+    until("the lost node knows that it is out", async || {
+        let ready = returned.try_send(Method::GET, "/readyz?verbose", &[], "").await.ok()?;
+        (ready.status == 503 && ready.body.contains("given up as lost")).then_some(())
+    })
+    .await;
+    until("its copy is set aside", async || {
+        let aside = std::fs::read_dir(node.directory.join("aside")).ok()?;
+        (aside.filter_map(Result::ok).any(|e| e.file_name().to_string_lossy().starts_with("orders"))).then_some(())
+    })
+    .await;
+    let write = returned.put(&format!("{DOCUMENTS}/late"), "{}").await;
+    assert!(write.status.is_client_error() || write.status.is_server_error(), "{write:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_survivor_goes_on_and_the_lost_majority_that_comes_back_cannot_harm() {
     let mut cluster = Cluster::with_orders(3).await;
@@ -116,23 +155,7 @@ async fn a_lone_survivor_goes_on_and_the_lost_majority_that_comes_back_cannot_ha
         })
         .collect();
     cluster.until_status(&cluster.nodes[0], "orders", "SYNCHRONIZING").await;
-    for (sent, status, says) in [
-        (body("00000000-0000-4000-8000-000000000000", &lost, true), 409, "belongs to cluster"),
-        (body(&uuid, &lost, false), 422, "acceptDataLoss is not true"),
-        (body(&uuid, &[], true), 422, "lostNodes names nobody"),
-        (body(&uuid, &[&me, &one], true), 422, "this very node"),
-        (body(&uuid, &[&one, &two, "00000000000000ff"], true), 422, "not in the cluster"),
-        (json!({"clusterId": uuid, "lostNodes": lost}).to_string(), 422, "acceptDataLoss"),
-        (String::new(), 422, "the body is empty"),
-    ] {
-        let answer = ask(&client, sent.clone()).await;
-        assert!(answer.status == status && answer.body.contains(says), "{sent}: {answer:?}");
-    }
-    until("a node that is silent and not named is asked about", async || {
-        let answer = ask(&client, body(&uuid, &[&one], true)).await;
-        (answer.status == 409 && answer.body.contains("lostNodes does not name it")).then_some(())
-    })
-    .await;
+    refuses_what_is_wrong(&client, &uuid, &me, &lost).await;
 
     let done = recover(&client, &uuid, &lost).await;
     assert_eq!((&done["complete"], &done["forced"]), (&json!(true), &json!(1)), "{done}");
@@ -162,19 +185,7 @@ async fn a_lone_survivor_goes_on_and_the_lost_majority_that_comes_back_cannot_ha
         put_back(&mut cluster.nodes[at], image);
     }
     for at in [1, 2] {
-        let returned = cluster.nodes[at].client();
-        until("the lost node knows that it is out", async || {
-            let ready = returned.try_send(Method::GET, "/readyz?verbose", &[], "").await.ok()?;
-            (ready.status == 503 && ready.body.contains("given up as lost")).then_some(())
-        })
-        .await;
-        until("its copy is set aside", async || {
-            let aside = std::fs::read_dir(cluster.nodes[at].directory.join("aside")).ok()?;
-            (aside.filter_map(Result::ok).any(|e| e.file_name().to_string_lossy().starts_with("orders"))).then_some(())
-        })
-        .await;
-        let write = returned.put(&format!("{DOCUMENTS}/late"), "{}").await;
-        assert!(write.status.is_client_error() || write.status.is_server_error(), "{write:?}");
+        until_out(&cluster.nodes[at]).await;
     }
     write(&client, 200..250).await;
     let text = export(&client).await;
