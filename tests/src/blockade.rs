@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,7 @@ pub enum Cut {
 #[derive(Debug, Default)]
 struct Rules {
     cuts: HashMap<(usize, usize), Cut>,
+    delays: HashMap<usize, Duration>,
     pids: HashMap<usize, i32>,
 }
 
@@ -85,9 +87,17 @@ impl Blockade {
         }
     }
 
+    /// Whatever a node sends or receives takes so much longer, and little passes in that time.
+    pub fn slow(&self, node: usize, delay: Duration) {
+        self.change(|rules| _ = rules.delays.insert(node, delay));
+    }
+
     /// Everything passes again.
     pub fn heal(&self) {
-        self.change(|rules| rules.cuts.clear());
+        self.change(|rules| {
+            rules.cuts.clear();
+            rules.delays.clear();
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut Rules)) {
@@ -99,6 +109,11 @@ impl Blockade {
 impl View {
     fn cut(&self, from: usize, to: usize) -> Option<Cut> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).cuts.get(&(from, to)).copied()
+    }
+
+    fn delay(&self, from: usize, to: usize) -> Duration {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        [from, to].iter().filter_map(|node| rules.delays.get(node)).sum()
     }
 
     fn pids(&self) -> HashMap<usize, i32> {
@@ -166,6 +181,10 @@ async fn pump(mut input: OwnedReadHalf, mut output: OwnedWriteHalf, from: usize,
                 Err(_) => return,
             },
         };
+        let delay = view.delay(from, to);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         // What was read before the cut and not written yet is held like the rest.
         if !view.passes(from, to).await || output.write_all(&buffer[..count]).await.is_err() {
             return;

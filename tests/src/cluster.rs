@@ -23,6 +23,7 @@ pub struct Node {
     pub extra: Vec<String>,
     pub environment: Vec<(String, String)>,
     join: Vec<String>,
+    log: PathBuf,
     process: Option<Child>,
 }
 
@@ -58,6 +59,7 @@ impl Node {
             extra: extra.iter().map(|text| (*text).to_owned()).collect(),
             environment: Vec::new(),
             join,
+            log: directory.join(format!("n{index}.log")),
             process: None,
         }
     }
@@ -90,7 +92,7 @@ impl Node {
     }
 
     pub fn log_path(&self) -> PathBuf {
-        self.directory.with_extension("log")
+        self.log.clone()
     }
 
     pub fn start(&mut self) {

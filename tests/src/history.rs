@@ -250,12 +250,19 @@ impl Session {
         let gives_up = operation.op != "read" && self.random.below(GIVES_UP) == 0;
         let deadline = Instant::now() + PATIENCE;
         operation.call = self.shared.nanoseconds();
+        let mut tries = 0;
         loop {
+            tries += 1;
             let answer = self.node().try_send(method.clone(), path, &headers, body.clone()).await;
             if let Some(answer) = answer.ok().filter(is_clear) {
-                operation.end = self.shared.nanoseconds();
-                take(&mut operation, &answer);
                 self.learn(&operation.key.clone(), &answer);
+                // A refusal is about the try that it answers: an earlier one may still be under way at another node, and
+                // be done before its deadline. So the operation as a whole has no known outcome.
+                let is_refusal = operation.op != "read" && !answer.status.is_success();
+                if tries == 1 || !is_refusal {
+                    operation.end = self.shared.nanoseconds();
+                    take(&mut operation, &answer);
+                }
                 break;
             }
             // A read that nobody answers says nothing; a write may have been done.

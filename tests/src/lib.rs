@@ -7,6 +7,7 @@ pub mod blockade;
 pub mod checker;
 pub mod cities;
 pub mod client;
+pub mod disks;
 pub mod clock;
 pub mod cluster;
 pub mod go;

@@ -1,6 +1,6 @@
 //! Disks that are in use, read-only, newer, damaged or full.
 
-use coequal_tests::cluster::{Cluster, free_port, until};
+use coequal_tests::cluster::{Cluster, Node, free_port, until};
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,6 +37,44 @@ async fn a_newer_format_is_refused_clearly() {
     assert!(said.contains("format 99") && said.contains("newer program"), "{said}");
 }
 
+/// The files of a node's copy are not what was written.
+fn damage(node: &Node) {
+    for file in ["documents.redb", "log.redb"] {
+        let path = node.directory.join("databases/orders").join(file);
+        let mut bytes = std::fs::read(&path).expect("file");
+        let middle = bytes.len() / 2;
+        bytes.truncate(middle.max(4096));
+        bytes[100..2_000].fill(0xA5);
+        std::fs::write(&path, bytes).expect("damaged");
+    }
+}
+
+/// Where nobody deploys by himself, a damaged copy stays in quarantine for everybody to see.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_copy_in_quarantine_stands_in_status_and_metrics_and_serves_nothing() {
+    let mut cluster = Cluster::with_database(3, "orders", "{\"autoDeploy\":false}", &[]).await;
+    let path = "/v1/databases/orders/collections/things/documents/a";
+    assert_eq!(cluster.nodes[0].client().put(path, "{}").await.status, 201);
+    cluster.until_equal("things").await;
+    cluster.nodes[2].terminate();
+    damage(&cluster.nodes[2]);
+    cluster.nodes[2].start();
+    let client = cluster.nodes[2].client();
+    until("it is FAULTY, by its own word and by a peer's", async || {
+        let peer = cluster.nodes[0].client().get("/v1/databases/orders/replication").await.json();
+        let seen = peer["nodes"].as_array()?.iter().any(|node| node["status"] == "FAULTY");
+        let metrics = client.try_send(Method::GET, "/metrics", &[], "").await.ok()?.body;
+        let counted = metrics.contains("coequal_database_status{database=\"orders\",status=\"FAULTY\"} 1");
+        (seen && counted).then_some(())
+    })
+    .await;
+    let ready = client.get("/readyz?verbose").await;
+    assert!(ready.status == 503 && ready.body.contains("FAULTY"), "{ready:?}");
+    assert!(client.get("/v1/databases/orders").await.json()["message"].is_string(), "it says what is wrong");
+    assert!(client.get(path).await.status.is_server_error(), "it serves nothing");
+    assert_eq!(cluster.nodes[1].client().put(path, "{\"n\":2}").await.status, 200, "the others go on");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_copy_is_quarantined_and_deployed_anew() {
     let mut cluster = Cluster::with_orders(3).await;
@@ -48,14 +86,7 @@ async fn a_damaged_copy_is_quarantined_and_deployed_anew() {
         .await;
     cluster.until_equal("things").await;
     cluster.nodes[2].terminate();
-    for file in ["documents.redb", "log.redb"] {
-        let path = cluster.nodes[2].directory.join("databases/orders").join(file);
-        let mut bytes = std::fs::read(&path).expect("file");
-        let middle = bytes.len() / 2;
-        bytes.truncate(middle.max(4096));
-        bytes[100..2_000].fill(0xA5);
-        std::fs::write(&path, bytes).expect("damaged");
-    }
+    damage(&cluster.nodes[2]);
     cluster.nodes[2].start();
     cluster.until_online("orders").await;
     assert_eq!(cluster.until_equal("things").await.lines().count(), 2_000);

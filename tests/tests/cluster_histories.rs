@@ -1,16 +1,19 @@
-//! Histories of clients of real processes, while these are killed, stopped and cut off and their clocks jump; judged by
-//! Porcupine, a checker of linearizability that others wrote.
+//! Histories of clients of real processes, while these are killed, stopped, cut off, slowed down and replaced, their
+//! clocks jump, and their disks fill up or go back to older images; judged by Porcupine, a checker of linearizability that others wrote.
 //!
 //! `COEQUAL_HISTORY_SECONDS` says for how long, `COEQUAL_HISTORY_SEED` which faults in which order.
 
 use coequal_tests::blockade::{Blockade, Cut};
 use coequal_tests::client::{Client, builder};
 use coequal_tests::clock::Clock;
-use coequal_tests::cluster::Cluster;
+use coequal_tests::cluster::{Cluster, until};
+use coequal_tests::disks::{self, SmallDisk};
 use coequal_tests::go::go;
 use coequal_tests::history::{History, Recorded};
 use coequal_tests::random::Random;
+use reqwest::Method;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const SECONDS: u64 = 15;
@@ -33,9 +36,13 @@ enum Fault {
     CutOneWay,
     CutPair,
     ClockJump,
+    SlowNetwork,
+    DiskFull,
+    OldImage,
+    Replace,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 14] = [
     Fault::Kill,
     Fault::KillMajority,
     Fault::KillAll,
@@ -46,13 +53,22 @@ const FAULTS: [Fault; 10] = [
     Fault::CutOneWay,
     Fault::CutPair,
     Fault::ClockJump,
+    Fault::SlowNetwork,
+    Fault::DiskFull,
+    Fault::OldImage,
+    Fault::Replace,
 ];
+/// Enough for the store of a long history and what is set aside of it, and filled in a moment.
+const DISK_MEGABYTES: u32 = 256;
 
 struct World {
+    /// None where small disks cannot be mounted. Before the cluster, so that they are gone when its directory goes.
+    disks: Vec<SmallDisk>,
     cluster: Cluster,
     blockade: Blockade,
     clocks: Vec<Clock>,
     random: Random,
+    images: BTreeMap<usize, PathBuf>,
 }
 
 impl World {
@@ -63,8 +79,15 @@ impl World {
         for (node, clock) in cluster.nodes.iter_mut().zip(&clocks) {
             node.environment = clock.environment();
         }
-        let mut world = Self { cluster, blockade, clocks, random: Random::new(seed) };
+        let random = Random::new(seed);
+        let (disks, images) = (Vec::new(), BTreeMap::new());
+        let mut world = Self { disks, cluster, blockade, clocks, random, images };
         world.kill(&(0..count).collect::<Vec<_>>());
+        let mounted = world.cluster.nodes.iter().map(|node| SmallDisk::under(&node.directory, DISK_MEGABYTES));
+        world.disks = mounted.collect::<Option<_>>().unwrap_or_default();
+        if world.disks.is_empty() {
+            println!("no disk is filled: mounting small ones needs root");
+        }
         world.start_again();
         world.cluster.until_online("orders").await;
         world
@@ -87,7 +110,7 @@ impl World {
         }
     }
 
-    fn begin(&mut self, fault: Fault) {
+    async fn begin(&mut self, fault: Fault) {
         let (one, count) = (self.any(), self.cluster.nodes.len());
         let other = (one + 1) % count;
         match fault {
@@ -104,7 +127,49 @@ impl World {
                 let milliseconds = i64::try_from(self.random.below(240_000)).expect("a small number") - 120_000;
                 self.clocks[one].set(milliseconds);
             }
+            Fault::SlowNetwork => self.blockade.slow(one, Duration::from_millis(1 + self.random.below(120))),
+            Fault::DiskFull => self.disks.get(one).into_iter().for_each(SmallDisk::fill),
+            Fault::OldImage => self.take_or_restore(one),
+            Fault::Replace => self.replace(one).await,
         }
+    }
+
+    /// A disk goes back to an earlier moment, if there is an image of it; else one is made now.
+    fn take_or_restore(&mut self, node: usize) {
+        self.kill(&[node]);
+        let directory = &self.cluster.nodes[node].directory;
+        match self.images.remove(&node) {
+            Some(image) => disks::restore_image(directory, &image),
+            None => _ = self.images.insert(node, disks::take_image(directory)),
+        }
+        self.start_again();
+    }
+
+    /// A node is removed, and comes back as a new one with an empty disk.
+    async fn replace(&mut self, node: usize) {
+        let id = self.cluster.nodes[node].client().get("/v1/node").await.json()["id"].clone();
+        let id = id.as_str().expect("an id").to_owned();
+        let other = self.cluster.nodes[(node + 1) % self.cluster.nodes.len()].client();
+        let path = format!("/v1/cluster/nodes/{id}");
+        until("the removal begins", async || {
+            let answer = other.try_send(Method::DELETE, &path, &[], "").await.ok()?;
+            (answer.status.is_success() || answer.status == 404).then_some(())
+        })
+        .await;
+        until("the node is out", async || {
+            let nodes = other.try_send(Method::GET, "/v1/cluster", &[], "").await.ok()?.json();
+            (!nodes["nodes"].as_array()?.iter().any(|node| node["id"] == id.as_str())).then_some(())
+        })
+        .await;
+        self.kill(&[node]);
+        disks::wipe(&self.cluster.nodes[node].directory);
+        // Who comes back with an image from before knows only nodes that are gone, and does not find the others by
+        // itself (docs/guarantees.md).
+        self.images.clear();
+        let count = self.cluster.nodes.len();
+        let join = (0..count).filter(|other| *other != node).map(|other| self.blockade.address(other)).collect();
+        self.cluster.nodes[node].set_join(join);
+        self.start_again();
     }
 
     /// Everything runs and reaches everybody again; clocks stay where they are.
@@ -114,6 +179,7 @@ impl World {
                 node.signal(libc::SIGCONT);
             }
         }
+        self.disks.iter().for_each(SmallDisk::make_space);
         self.blockade.heal();
         self.start_again();
         self.cluster.until_online("orders").await;
@@ -125,14 +191,13 @@ async fn torment(world: &mut World, history: &History, seconds: u64) -> BTreeMap
     let (began, mut done) = (Instant::now(), BTreeMap::new());
     while began.elapsed() < Duration::from_secs(seconds) {
         let at = usize::try_from(world.random.below(FAULTS.len() as u64)).expect("a small number");
-        world.begin(FAULTS[at]);
+        world.begin(FAULTS[at]).await;
         *done.entry(FAULTS[at]).or_default() += 1;
         // How long a fault lasts is part of it.
         tokio::time::sleep(Duration::from_millis(100 + world.random.below(1_500))).await;
         world.heal().await;
         let operations = history.operations();
-        coequal_tests::cluster::until("clients go on", async || (history.operations() > operations + 20).then_some(()))
-            .await;
+        until("clients go on", async || (history.operations() > operations + 20).then_some(())).await;
     }
     done
 }

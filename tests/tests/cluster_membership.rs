@@ -110,6 +110,8 @@ async fn a_folder_of_another_database_of_the_name_is_a_conflict_and_stays_untouc
     cluster.until_status(&cluster.nodes[new], "orders", "CONFLICT").await;
     let description = cluster.nodes[new].client().get("/v1/databases/orders").await;
     assert!(description.body.contains("another database named orders"), "{description:?}");
+    let metrics = cluster.nodes[new].client().get("/metrics").await.body;
+    assert!(metrics.contains("coequal_database_status{database=\"orders\",status=\"CONFLICT\"} 1"), "{metrics}");
     assert_eq!(cluster.export(0, "things").await.lines().count(), 20);
     cluster.nodes[new].kill();
     let after: Vec<u8> = std::fs::read(place.join("documents.redb")).expect("documents");

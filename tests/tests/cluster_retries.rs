@@ -61,6 +61,70 @@ async fn a_retry_finds_its_write_after_its_coordinator_died() {
     assert_eq!(read.json()["n"].as_u64(), Some(7), "{read:?}");
 }
 
+/// The coordinator has sent its accept to nobody who answers, and dies: nobody knows, until somebody asks again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_outcome_is_found_out_at_another_node_after_the_coordinator_died() {
+    for (round, named) in [(0, true), (1, false), (2, true)] {
+        let mut cluster = Cluster::with_orders(3).await;
+        let path = format!("{C}/u");
+        // The second write of a document by one node goes out in one round: an accept at once.
+        assert_eq!(cluster.nodes[0].client().put(&path, "{\"n\":1}").await.status, 201);
+        [1, 2].iter().for_each(|at| cluster.nodes[*at].signal(libc::SIGSTOP));
+        let name = format!("pay-{round}");
+        let mut headers = vec![JSON, ("coequal-deadline-ms", "400")];
+        if named {
+            headers.push(("idempotency-key", name.as_str()));
+        }
+        let first = cluster.nodes[0].client().send(Method::PUT, &path, &headers, "{\"n\":2}").await;
+        assert_eq!((first.status.as_u16(), &first.json()["outcome"]), (503, &Value::from("unknown")), "{first:?}");
+        let id = first.json()["requestId"].as_str().expect("an id to ask again with").to_owned();
+        cluster.nodes[0].kill();
+        [1, 2].iter().for_each(|at| cluster.nodes[*at].signal(libc::SIGCONT));
+        let retry = [JSON, ("idempotency-key", id.as_str())];
+        let again = until("the retry is answered", async || {
+            let client = cluster.nodes[1].client();
+            let answer = client.try_send(Method::PUT, &path, &retry, "{\"n\":2}").await.ok()?;
+            answer.status.is_success().then_some(answer)
+        })
+        .await;
+        assert_eq!(again.json()["_version"], 2, "done once, then or now: {again:?}");
+        let other = cluster.nodes[2].client().put(&path, "{\"n\":3}").await;
+        assert_eq!(other.json()["_version"], 3, "{other:?}");
+        cluster.nodes[0].start();
+        cluster.until_online("orders").await;
+        for node in &cluster.nodes {
+            let answer = node.client().send(Method::PUT, &path, &retry, "{\"n\":2}").await;
+            assert_eq!((answer.json()["_version"].as_u64(), &answer.etag), (Some(2), &again.etag), "{}", node.name);
+        }
+        let read = cluster.nodes[0].client().get(&format!("{path}?consistency=linearizable")).await;
+        assert_eq!((read.json()["n"].as_u64(), read.json()["_version"].as_u64()), (Some(3), Some(3)), "{read:?}");
+    }
+}
+
+/// The promised life of a name is the last 16 writes of its document; and a conditional write needs no name for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_is_found_after_sixteen_other_writes_and_a_conditional_one_is_never_done_twice() {
+    let cluster = Cluster::with_orders(3).await;
+    let headers = [JSON, ("idempotency-key", "pay-1"), ("if-none-match", "*")];
+    let first = cluster.nodes[0].client().send(Method::PUT, &format!("{C}/a"), &headers, "{\"n\":0}").await;
+    assert_eq!(first.status, 201, "{first:?}");
+    for n in 1..=16 {
+        let client = cluster.nodes[n % 3].client();
+        assert!(client.put(&format!("{C}/a"), &format!("{{\"n\":{n}}}")).await.status.is_success());
+        let again =
+            cluster.nodes[(n + 1) % 3].client().send(Method::PUT, &format!("{C}/a"), &headers, "{\"n\":0}").await;
+        assert_eq!((again.status.as_u16(), &again.etag), (201, &first.etag), "after {n}: {again:?}");
+    }
+    for n in 17..=60 {
+        let client = cluster.nodes[n % 3].client();
+        assert!(client.put(&format!("{C}/a"), &format!("{{\"n\":{n}}}")).await.status.is_success());
+    }
+    let late = cluster.nodes[1].client().send(Method::PUT, &format!("{C}/a"), &headers, "{\"n\":0}").await;
+    assert_eq!(late.status, 412, "forgotten, and refused rather than done again: {late:?}");
+    let read = cluster.nodes[0].client().get(&format!("{C}/a?consistency=linearizable")).await;
+    assert_eq!((read.json()["n"].as_u64(), read.json()["_version"].as_u64()), (Some(60), Some(61)), "{read:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delete_that_is_retried_is_done_once() {
     let cluster = Cluster::with_orders(3).await;

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! start ─► asks every voter what it remembers ─► a quorum (itself included) remembers no more than is here ─► votes
-//!                                            └─► somebody remembers more ─► FAULTY: put aside, deployed anew
+//!                                            └─► somebody remembers more, or a later start of this very store
+//!                                                ─► FAULTY: put aside, deployed anew
 //! ```
 //!
 //! Until then it answers no prepare, accept, query or sample: with its vote a quorum could miss a chosen value.
@@ -11,6 +12,7 @@
 use crate::quorum::{NodeSet, is_read_quorum};
 use crate::record::FeedId;
 use coequal_types::{Configuration, Incarnation, NodeId};
+use std::cmp::Ordering;
 
 /// How far the log of somebody's store was durable, by its own word to us.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +52,12 @@ pub enum Finding {
         /// The log row that it remembers.
         remembered: u64,
     },
+    /// Another process speaks, or spoke, as this node with this very store: a later start than this one is remembered, or
+    /// words of this start that it has not said. What the other one promised is not on this disk.
+    UsedTwice {
+        /// Who remembers.
+        by: NodeId,
+    },
 }
 
 /// The check of one store at one start of its node.
@@ -59,13 +67,15 @@ pub struct DiskCheck {
     own: Recollection,
     heard: NodeSet,
     passed: bool,
+    /// Last row that this start of the node has called durable.
+    durable_now: u64,
 }
 
 impl DiskCheck {
     /// `own`: this store's feed, the last durable row of its log when it was opened, and this start of the node. Passes
     /// at once where this node is a quorum by itself.
     pub fn new(me: NodeId, own: Recollection, configuration: &Configuration) -> Self {
-        let mut check = Self { me, own, heard: NodeSet::from([me]), passed: false };
+        let mut check = Self { me, own, heard: NodeSet::from([me]), passed: false, durable_now: own.durable };
         check.passed = is_read_quorum(configuration, &check.heard);
         check
     }
@@ -86,13 +96,34 @@ impl DiskCheck {
         configuration.all_voters().into_iter().filter(|voter| !self.heard.contains(voter)).collect()
     }
 
-    /// A voter says what it remembers. Only what was said in an earlier start counts: the present one knows better.
+    /// The log of this store is durable up to `row` now.
+    pub fn note_durable(&mut self, row: u64) {
+        self.durable_now = self.durable_now.max(row);
+    }
+
+    /// A voter says what it remembers: of an earlier start, no more than this store held when it was opened; of this one,
+    /// no more than it holds now; of a later one, nothing.
     pub fn on_recalled(&mut self, from: NodeId, recalled: Recollection, configuration: &Configuration) -> Finding {
-        let counts = recalled.feed == self.own.feed && recalled.incarnation < self.own.incarnation;
-        if counts && recalled.durable > self.own.durable {
-            return Finding::RolledBack { by: from, remembered: recalled.durable };
+        let same_store = recalled.feed == self.own.feed && recalled.durable > 0;
+        match recalled.incarnation.cmp(&self.own.incarnation) {
+            Ordering::Less if same_store && recalled.durable > self.own.durable => {
+                return Finding::RolledBack { by: from, remembered: recalled.durable };
+            }
+            Ordering::Equal if same_store && recalled.durable > self.durable_now => {
+                return Finding::UsedTwice { by: from };
+            }
+            Ordering::Greater if same_store => return Finding::UsedTwice { by: from },
+            _ => {}
         }
         self.heard.insert(from);
+        let passes = !self.passed && is_read_quorum(configuration, &self.heard);
+        self.passed |= passes;
+        debug_assert!(!passes || invariant_votes_only_as_remembered(self, configuration));
+        if passes { Finding::MayVote } else { Finding::Nothing }
+    }
+
+    /// Another configuration: the answers that are there may be enough for it.
+    pub fn on_configuration(&mut self, configuration: &Configuration) -> Finding {
         let passes = !self.passed && is_read_quorum(configuration, &self.heard);
         self.passed |= passes;
         debug_assert!(!passes || invariant_votes_only_as_remembered(self, configuration));

@@ -11,6 +11,7 @@
 //! head and pending keys: a holder of a chosen value need not know that it was chosen, so the value may be in no
 //! feed yet; settling these keys by a quorum read closes that hole.
 
+use crate::forced_recovery::is_first;
 use crate::key::Key;
 use crate::quorum::{NodeSet, sources_needed};
 use crate::record::FeedId;
@@ -69,7 +70,9 @@ impl Alignment {
         let voters = configuration.joint_with.clone().unwrap_or_else(|| configuration.voters.clone());
         let forgot = new_disk || !voters.contains(&me);
         let others = voters.iter().filter(|voter| **voter != me).count();
-        let needed = sources_needed(voters.len(), forgot).min(others);
+        // What was chosen before a forced recovery may be on any single survivor.
+        let everybody = is_first(configuration.epoch);
+        let needed = if everybody { others } else { sources_needed(voters.len(), forgot).min(others) };
         let mut adopted = NodeSet::new();
         if voters.contains(&me) {
             adopted.insert(me);
@@ -110,7 +113,8 @@ impl Alignment {
 
     fn adoption_complete(&self) -> bool {
         let voters = u32::try_from(self.voters.len()).unwrap_or(u32::MAX);
-        u32::try_from(self.adopted.len()).unwrap_or(0) >= majority(voters).min(voters)
+        let needed = if is_first(self.epoch) { voters } else { majority(voters).min(voters) };
+        u32::try_from(self.adopted.len()).unwrap_or(0) >= needed
     }
 
     /// A voter answered with its sample. Samples count only once a majority of the voters is known to have

@@ -19,6 +19,7 @@ pub mod session;
 pub mod hot_alignment;
 pub mod failure_detection;
 pub mod membership;
+pub mod forced_recovery;
 pub mod disk_check;
 pub mod sharing;
 pub mod auto_deploy;

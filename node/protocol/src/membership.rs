@@ -8,6 +8,7 @@
 //! Any node may drive a change; the next one who looks goes on where a crashed driver stopped, because each
 //! step follows from the chosen configuration and from what is observed, and from nothing else.
 
+use crate::forced_recovery::is_first;
 use coequal_types::settings::majority;
 use coequal_types::{Configuration, DatabaseStatus, NodeId};
 use std::collections::BTreeMap;
@@ -41,6 +42,9 @@ pub fn next_change(configuration: &Configuration, nodes: &BTreeMap<NodeId, Membe
     if configuration.joint_with.is_some() {
         return finish_joint(configuration, nodes);
     }
+    if is_first(configuration.epoch) {
+        return finish_forced(configuration, nodes);
+    }
     remove_one(configuration, nodes)
         .or_else(|| add_learners(configuration, nodes))
         .or_else(|| promote_learners(configuration, nodes))
@@ -58,6 +62,17 @@ fn finish_joint(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberVi
         next.joined.retain(|node, _| members.contains(node));
         next
     })
+}
+
+/// After a forced recovery a majority is enough again when every survivor holds what each of them held.
+fn finish_forced(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {
+    let holds = |node: &NodeId| nodes.get(node).is_some_and(|view| view.aligned_epoch >= configuration.epoch);
+    configuration.voters.iter().all(holds).then(|| successor(configuration))
+}
+
+/// Whether a change that somebody asked for has to wait for one that is not finished.
+pub fn must_wait(known: &Configuration, next: &Configuration) -> bool {
+    is_first(known.epoch) || known.joint_with.is_some() && next.voters != known.voters
 }
 
 fn remove_one(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {

@@ -1,5 +1,6 @@
 //! Which answers are enough (I6).
 
+use crate::forced_recovery::is_first;
 use coequal_types::settings::majority;
 use coequal_types::{Configuration, NodeId, WriteQuorum};
 use std::collections::BTreeSet;
@@ -19,21 +20,30 @@ fn sets(configuration: &Configuration) -> impl Iterator<Item = &Vec<NodeId>> {
     std::iter::once(&configuration.voters).chain(configuration.joint_with.iter())
 }
 
-/// A majority of the voters (in a joint epoch: of the new and of the old ones).
+/// A majority of the voters (in a joint epoch: of the new and of the old ones; in the first epoch of a forced recovery:
+/// every voter).
 pub fn is_read_quorum(configuration: &Configuration, answered: &NodeSet) -> bool {
-    sets(configuration).all(|voters| counted(voters, answered) >= majority(size(voters)))
+    sets(configuration).all(|voters| counted(voters, answered) >= least(configuration, voters))
+}
+
+/// Voters that every quorum has at least.
+fn least(configuration: &Configuration, voters: &[NodeId]) -> u32 {
+    if is_first(configuration.epoch) { size(voters) } else { majority(size(voters)) }
 }
 
 /// Enough voters for `writeQuorum`, never fewer than a majority (in a joint epoch: in both sets).
 pub fn is_write_quorum(configuration: &Configuration, answered: &NodeSet) -> bool {
     let quorum: WriteQuorum = configuration.settings.write_quorum;
-    sets(configuration).all(|voters| counted(voters, answered) >= quorum.accepts_needed(size(voters)))
+    let needed = |voters: &[NodeId]| quorum.accepts_needed(size(voters)).max(least(configuration, voters));
+    sets(configuration).all(|voters| counted(voters, answered) >= needed(voters))
 }
 
 /// Voters needed for a write, for messages to people.
 pub fn write_quorum_size(configuration: &Configuration) -> u32 {
     sets(configuration)
-        .map(|voters| configuration.settings.write_quorum.accepts_needed(size(voters)))
+        .map(|voters| {
+            configuration.settings.write_quorum.accepts_needed(size(voters)).max(least(configuration, voters))
+        })
         .max()
         .unwrap_or(1)
 }

@@ -19,9 +19,13 @@ pub enum Effect {
     Deleted,
 }
 
-/// How many of its writes a document remembers: the last of each coordinator, and beside those at least the last
-/// 16 of all while no more than 9 coordinators take turns.
+/// How many of its writes a document remembers: the last [`RECENT_DEPTH`] of all, and beside those the last one of each
+/// of the coordinators that wrote before.
 pub const HISTORY_DEPTH: usize = 24;
+
+/// So many writes are remembered whoever made them: a retry finds its own among these. Each start of a node is a
+/// coordinator of its own, so over the years a document has had many.
+pub const RECENT_DEPTH: usize = 16;
 
 /// One remembered write of a document: enough to answer its retry exactly (I9).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,15 +53,17 @@ pub struct Revision {
     pub history: Vec<HistoryEntry>,
 }
 
-/// Adds a write to a history and drops the oldest one that is not the last of its coordinator. So a coordinator
-/// can always find out whether its last write of a document was applied, however many others came after it.
+/// Adds a write to a history. Beyond its depth, of what is older than the last [`RECENT_DEPTH`] writes the first one that
+/// is not the last of its coordinator is dropped, and the oldest one where each is. So a coordinator can find out whether
+/// its last write of a document was applied, however many others of a few coordinators came after it.
 pub fn remember(history: &mut Vec<HistoryEntry>, entry: HistoryEntry) {
     history.push(entry);
     while history.len() > HISTORY_DEPTH {
         let superseded = |(at, entry): (usize, &HistoryEntry)| {
             history[at + 1..].iter().any(|later| same_coordinator(later.stamp, entry.stamp)).then_some(at)
         };
-        let drop = history.iter().enumerate().find_map(superseded).unwrap_or(0);
+        let older = history.len() - RECENT_DEPTH;
+        let drop = history.iter().take(older).enumerate().find_map(superseded).unwrap_or(0);
         history.remove(drop);
     }
 }
@@ -71,13 +77,14 @@ impl Revision {
     /// `base_version` and of which nothing is to be seen here, is not part of its past.
     pub fn excludes(&self, stamp: Ballot, base_version: u64) -> bool {
         let heard_of = self.history.iter().any(|entry| same_coordinator(entry.stamp, stamp));
-        // A coordinator's last write is only forgotten when all entries are of different coordinators, the oldest
-        // first; from then on that is so for ever. So with fewer coordinators, or with something older still
-        // remembered, nothing that came after `base_version` was forgotten.
+        // A coordinator's last write is only forgotten, the oldest first, when all that are older than the recent ones
+        // are each the last of their coordinators. That leaves more coordinators than there are such places, and no
+        // later write makes them fewer again. So with fewer coordinators, or with something older still remembered,
+        // nothing that came after `base_version` was forgotten.
         let coordinators: std::collections::HashSet<_> =
             self.history.iter().map(|entry| (entry.stamp.node, entry.stamp.incarnation)).collect();
         let oldest = self.history.first().map_or(0, |entry| entry.version);
-        heard_of || coordinators.len() < HISTORY_DEPTH || oldest <= base_version
+        heard_of || coordinators.len() <= HISTORY_DEPTH - RECENT_DEPTH || oldest <= base_version
     }
 
     /// Whether the document is deleted.

@@ -52,7 +52,29 @@ fn what_was_said_of_another_store_or_in_this_very_start_does_not_count() {
     let (mut check, configuration) = check(&[1, 2, 3], 1);
     let other = Recollection { feed: FEED + 1, durable: 1_000, incarnation: 4 };
     assert_eq!(check.clone().on_recalled(NodeId(2), other, &configuration), Finding::MayVote);
+    check.note_durable(1_000);
     assert_eq!(check.on_recalled(NodeId(2), remembers(1_000, 5), &configuration), Finding::MayVote);
+}
+
+/// Two processes on copies of one directory are both its fifth start. When the peers were restarted too, nobody refuses
+/// the second one's connection; it must not vote with a disk that lacks the first one's promises.
+#[test]
+fn words_of_this_start_that_it_has_not_said_or_of_a_later_one_are_another_process() {
+    let (mut check, configuration) = check(&[1, 2, 3], 1);
+    let found = Finding::UsedTwice { by: NodeId(2) };
+    for remembered in [remembers(101, 5), remembers(1, 6), remembers(1_000, 9)] {
+        assert_eq!(check.clone().on_recalled(NodeId(2), remembered, &configuration), found, "{remembered:?}");
+    }
+    assert_eq!(check.on_recalled(NodeId(3), remembers(100, 5), &configuration), Finding::MayVote);
+    assert_eq!(check.on_recalled(NodeId(2), remembers(101, 5), &configuration), found, "after it began to vote");
+}
+
+#[test]
+fn fewer_voters_may_be_enough_under_another_configuration() {
+    let (mut check, three) = check(&[1, 2, 3], 1);
+    assert_eq!(check.on_configuration(&three), Finding::Nothing);
+    assert_eq!(check.on_configuration(&configuration(&[1], None)), Finding::MayVote);
+    assert_eq!(check.on_configuration(&configuration(&[1], None)), Finding::Nothing, "once");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{ApiState, body, json};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use coequal_types::rest::AddNode;
+use coequal_types::rest::{AddNode, RecoverCluster};
 use http::{HeaderMap, StatusCode, Uri};
 
 /// `GET /v1/node`
@@ -46,6 +46,27 @@ pub async fn add_node(
     check_address(&address)?;
     state.service.add_node(&address, deadline.at).await?;
     Ok(json(StatusCode::ACCEPTED, &state.service.describe_cluster()))
+}
+
+/// `POST /v1/cluster/recover`: goes on without a majority that is lost for good. Again it changes nothing.
+pub async fn recover(
+    State(state): State<ApiState>,
+    deadline: Deadline,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    Query::read(uri.query(), &[])?;
+    check_content(&headers, BodyKind::Json)?;
+    let asked: Option<RecoverCluster> = body::read_settings(&headers, body, deadline.at).await?;
+    let asked = asked.ok_or_else(|| {
+        RequestError::UnacceptableBody(
+            "the body is empty; send clusterId, lostNodes and acceptDataLoss (see /openapi.json)".to_owned(),
+        )
+    })?;
+    let recovery = state.service.recover_cluster(&asked, deadline.at).await?;
+    let status = if recovery.complete { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(json(status, &recovery))
 }
 
 /// `DELETE /v1/cluster/nodes/{node}`: begins to take the node out of every database.

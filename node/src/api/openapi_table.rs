@@ -167,6 +167,20 @@ pub const ENTRIES: &[Entry] = &[
         )
     },
     Entry {
+        body: (Shape::Schema("RecoverCluster"), true),
+        answers: &[
+            answer(200, "It is done, now or before", Shape::Schema("ForcedRecovery")),
+            answer(202, "It is in force and on disk, and is being finished", Shape::Schema("ForcedRecovery")),
+        ],
+        problems: &[409, 413, 415, 422],
+        ..entry(
+            "POST",
+            p::CLUSTER_RECOVER,
+            "recoverCluster",
+            "Goes on without a majority of nodes that is lost for good; what only they held is lost. Never while a majority is reached",
+        )
+    },
+    Entry {
         body: (Shape::Schema("AddNode"), true),
         answers: &[answer(202, "The node is being taken in", CLUSTER)],
         problems: &[409, 413, 415, 422],

@@ -27,6 +27,8 @@ pub const NODE: &str = "/v1/node";
 pub const CLUSTER: &str = "/v1/cluster";
 /// First start of a cluster.
 pub const CLUSTER_INITIALIZE: &str = "/v1/cluster/initialize";
+/// Going on without a majority that is lost for good.
+pub const CLUSTER_RECOVER: &str = "/v1/cluster/recover";
 /// Nodes of the cluster.
 pub const CLUSTER_NODES: &str = "/v1/cluster/nodes";
 /// One node of the cluster.
@@ -94,6 +96,7 @@ pub const ROUTES: &[Route] = &[
     route(NODE, Load::Request, &[Method::GET]),
     route(CLUSTER, Load::Request, &[Method::GET]),
     route(CLUSTER_INITIALIZE, Load::Request, &[Method::POST]),
+    route(CLUSTER_RECOVER, Load::Request, &[Method::POST]),
     route(CLUSTER_NODES, Load::Request, &[Method::POST]),
     route(CLUSTER_NODE, Load::Request, &[Method::DELETE]),
     route(DATABASES, Load::Request, &[Method::GET]),

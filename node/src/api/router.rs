@@ -47,6 +47,7 @@ fn of_cluster() -> Router<ApiState> {
         .route(p::NODE, get(cluster::node))
         .route(p::CLUSTER, get(cluster::describe))
         .route(p::CLUSTER_INITIALIZE, post(cluster::initialize))
+        .route(p::CLUSTER_RECOVER, post(cluster::recover))
         .route(p::CLUSTER_NODES, post(cluster::add_node))
         .route(p::CLUSTER_NODE, delete(cluster::remove_node))
 }

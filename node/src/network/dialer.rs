@@ -140,6 +140,7 @@ impl Dialer {
         }
         if refusal.is_duplicate() {
             tracing::error!(%node, address, reason, "identity is used twice; trying on");
+            self.shared.emit(NetworkEvent::IdentityConflict { reason: reason.clone() }).await;
         } else {
             tracing::warn!(%node, address, reason, "refused; trying on");
         }

@@ -14,6 +14,9 @@ use std::ops::RangeInclusive;
 /// Versions of the protocol that this build understands.
 pub const PROTOCOL_VERSIONS: RangeInclusive<u32> = 1..=1;
 
+/// How the story begins when a process meets another one with its own identity.
+const TWO_PROCESSES: &str = "two processes are node";
+
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChannelKind {
@@ -109,7 +112,8 @@ impl Refusal {
 
     /// Whether two processes seem to use one data directory or copies of it.
     pub fn is_duplicate(&self) -> bool {
-        matches!(self.kind, RefusalKind::OldIncarnation | RefusalKind::DuplicateIdentity)
+        let two_processes = self.kind == RefusalKind::SameNode && self.detail.starts_with(TWO_PROCESSES);
+        two_processes || matches!(self.kind, RefusalKind::OldIncarnation | RefusalKind::DuplicateIdentity)
     }
 }
 
@@ -134,7 +138,7 @@ impl Hello {
                 format!("node {} ({}) met itself; take its own address out of its peers", own.node, own.name)
             } else {
                 format!(
-                    "two processes are node {}: {} incarnation {} and {} incarnation {}; one runs on a copy of the \
+                    "{TWO_PROCESSES} {}: {} incarnation {} and {} incarnation {}; one runs on a copy of the \
                      other's data directory: stop it and give it an empty one",
                     own.node, self.name, self.incarnation, own.name, own.incarnation
                 )

@@ -113,8 +113,10 @@ fn tell_refused(shared: &Shared, remote: SocketAddr, reason: String) {
 
 /// Says why, here and there.
 async fn refuse(shared: &Shared, mut connection: Connection, refusal: Refusal) -> Result<(), ConnectionError> {
-    if refusal.is_duplicate() || refusal.kind == RefusalKind::SameNode {
+    let news = || shared.complaints.is_news(connection.remote.ip(), &format!("twice: {refusal}"), Instant::now());
+    if refusal.is_duplicate() && news() {
         tracing::error!(address = %connection.remote, %refusal, "an identity is used twice");
+        let _full = shared.inbox.try_send(NetworkEvent::IdentityConflict { reason: refusal.to_string() });
     }
     tell_refused(shared, connection.remote, refusal.to_string());
     connection.writer.write(&Greeting::Refusal(refusal).frame()).await

@@ -99,6 +99,12 @@ pub enum NetworkEvent {
         /// Why, in words.
         reason: String,
     },
+    /// Two live processes use one node identity, this node's or a peer's: one of them runs on a copy of the other's
+    /// data directory. Told beside `Refused`.
+    IdentityConflict {
+        /// Both sides of it, and what to do, in words.
+        reason: String,
+    },
 }
 
 /// Numbers about one peer since this process began.

@@ -3,6 +3,7 @@
 //! once do no harm: each write is conditional.
 
 use super::node::{Node, Place, State};
+use super::recovery;
 use super::system::{self, Stored};
 use coequal_protocol::membership::{MemberView, invariant_step_is_safe, next_change};
 use coequal_types::{Configuration, DatabaseName, DatabaseStatus, NodeEntry, NodeId};
@@ -21,6 +22,10 @@ pub(super) async fn run(node: &Arc<Node>) {
     }
     let entries: Vec<Stored<NodeEntry>> = system::list(&handle, system::NODES);
     let configurations: Vec<Stored<Configuration>> = system::list(&handle, system::DATABASES);
+    if !recovery::drive(node, &handle, &entries, &configurations).await {
+        node.wake.notify_one();
+        return;
+    }
     for stored in &configurations {
         let views = views(node, &stored.value, &entries, &configurations);
         let Some(next) = next_change(&stored.value, &views) else { continue };

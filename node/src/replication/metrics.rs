@@ -1,8 +1,10 @@
 //! Numbers for `/metrics`. Labels come from bounded sets: databases, nodes, statuses.
 
-use super::node::{Node, Place};
+use super::caretaker;
+use super::node::{Node, Place, State};
 use super::service::{MetricKind, MetricSample, user_databases};
-use coequal_types::{DatabaseStatus, NodeStatus};
+use coequal_protocol::forced_recovery::recoveries;
+use coequal_types::{DatabaseName, DatabaseStatus, NodeStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 type Labels = Vec<(&'static str, String)>;
@@ -31,6 +33,7 @@ pub(super) fn samples(node: &Node) -> Vec<MetricSample> {
         let labels = vec![("peer", entry.name.to_string())];
         samples.push(gauge("coequal_peer_reachable", "Whether this node reaches the peer.", labels, reachable));
     }
+    samples.extend(troubles(&state));
     for known in user_databases(&state.databases) {
         let name = known.configuration.name.to_string();
         let (status, _, _) = known.status();
@@ -68,6 +71,19 @@ pub(super) fn samples(node: &Node) -> Vec<MetricSample> {
         ));
     }
     samples
+}
+
+/// What a person has to know of even if everything serves.
+fn troubles(state: &State) -> [MetricSample; 3] {
+    let forced = caretaker::newest(state, &DatabaseName::system()).map_or(0, |system| recoveries(system.epoch));
+    let lost = "Nodes that were given up in forced recoveries.";
+    let used_twice =
+        "Times that a connection was refused because two processes use one node identity, here or of peers.";
+    [
+        gauge("coequal_forced_recoveries", "How often the cluster was recovered by force.", vec![], float(forced)),
+        gauge("coequal_lost_nodes", lost, vec![], float(state.lost.len() as u64)),
+        counter("coequal_identity_conflicts_total", used_twice, vec![], float(state.identity_conflicts)),
+    ]
 }
 
 fn open_database(

@@ -12,6 +12,7 @@ mod report;
 mod join;
 mod initialize;
 mod caretaker;
+mod recovery;
 mod system;
 mod databases;
 mod deploy;
@@ -57,6 +58,10 @@ pub async fn start(
         invited_by: None,
         found_at: BTreeMap::new(),
         learners_since: BTreeMap::new(),
+        lost: BTreeMap::new(),
+        given_up: None,
+        identity_conflict: None,
+        identity_conflicts: 0,
     };
     let node = Arc::new(node::Node {
         id: directory.node(),

@@ -93,6 +93,27 @@ pub(super) struct State {
     pub found_at: BTreeMap<NodeId, String>,
     /// Since when the caretaker has seen each learner as one, in monotonic milliseconds.
     pub learners_since: BTreeMap<(DatabaseId, NodeId), u64>,
+    /// Nodes that a forced recovery gave up, and where they were last.
+    pub lost: BTreeMap<NodeId, String>,
+    /// That this node was given up itself, in words.
+    pub given_up: Option<String>,
+    /// Two processes use one node identity: what was said of it last, and when.
+    pub identity_conflict: Option<(String, u64)>,
+    /// How often that was found.
+    pub identity_conflicts: u64,
+}
+
+/// So long a node that is well shows that an identity was used twice.
+const CONFLICT_SHOWN_MS: u64 = 600_000;
+
+impl State {
+    /// What is wrong with this node or its place in the cluster, and what to do.
+    pub fn trouble(&self, now_ms: u64) -> Option<String> {
+        let lately = |at_ms: u64| self.status != NodeStatus::Online || now_ms.saturating_sub(at_ms) < CONFLICT_SHOWN_MS;
+        let conflict =
+            self.identity_conflict.as_ref().filter(|(_, at_ms)| lately(*at_ms)).map(|(text, _)| text.clone());
+        conflict.or_else(|| self.given_up.clone()).or_else(|| self.refused.clone())
+    }
 }
 
 /// Everything that the tasks of a node share.

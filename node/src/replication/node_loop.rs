@@ -4,7 +4,7 @@
 use super::node::Node;
 use super::replica::Event;
 use super::report::NodeReport;
-use super::{caretaker, databases, join, system};
+use super::{caretaker, databases, join, recovery, system};
 use crate::network::NetworkEvent;
 use bytes::Bytes;
 use coequal_protocol::Message;
@@ -62,6 +62,7 @@ async fn keep_databases(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
         refresh(&node);
         databases::keep(&node).await;
+        recovery::look_at_self(&node);
         let pause = tokio::time::sleep(TICK);
         tokio::select! {
             () = pause => {}
@@ -76,6 +77,7 @@ fn on_network(node: &Arc<Node>, event: NetworkEvent) {
         NetworkEvent::Connected { node: peer, incarnation, .. } => {
             node.state().connected.insert(peer);
             heard(node, peer, incarnation);
+            recovery::tell_if_lost(node, peer);
         }
         NetworkEvent::Disconnected { node: peer, reason } => {
             tracing::debug!(%peer, %reason, "disconnected");
@@ -91,6 +93,12 @@ fn on_network(node: &Arc<Node>, event: NetworkEvent) {
             dispatch(node, from, incarnation, envelope);
         }
         NetworkEvent::Refused { address, reason } => tracing::warn!(%address, %reason, "a peer refused the connection"),
+        NetworkEvent::IdentityConflict { reason } => {
+            let now_ms = node.now_ms();
+            let mut state = node.state();
+            state.identity_conflicts += 1;
+            state.identity_conflict = Some((reason, now_ms));
+        }
         NetworkEvent::Asked { message, answer, .. } => {
             let node = Arc::clone(node);
             tokio::spawn(async move {
@@ -237,6 +245,7 @@ fn refresh(node: &Arc<Node>) {
     let Ok(handle) = node.system() else { return };
     let entries: Vec<system::Stored<NodeEntry>> = system::list(&handle, system::NODES);
     let configurations: Vec<system::Stored<Configuration>> = system::list(&handle, system::DATABASES);
+    recovery::note_lost(node, &entries);
     if !entries.is_empty() {
         set_nodes(node, entries.into_iter().map(|stored| stored.value).collect());
     }
@@ -289,13 +298,14 @@ pub(super) fn note_address(node: &Node, peer: NodeId, address: &str) {
     }
 }
 
-fn dial(node: &Node) {
+pub(super) fn dial(node: &Node) {
     let state = node.state();
     let others: std::collections::BTreeMap<NodeId, String> = state
         .nodes
         .values()
         .filter(|entry| entry.id != node.id && !entry.removed)
         .map(|entry| (entry.id, entry.peer_address.clone()))
+        .chain(state.lost.clone())
         .chain(state.found_at.clone())
         .collect();
     // Under the lock: of two lists at once, the older one must not be the last that the network hears of.

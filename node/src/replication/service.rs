@@ -6,9 +6,11 @@ use super::error::ServiceError;
 use super::node::{Node, Place};
 use super::system::{self, Stored};
 use super::{databases, node_loop};
-use coequal_protocol::membership::{successor, with_learner, without};
+use coequal_protocol::membership::{must_wait, successor, with_learner, without};
 use coequal_protocol::{Ballot, Effect, Key, Revision};
-use coequal_types::rest::{ClusterDescription, DatabaseDescription, NodeDescription, NodeView, SettingsPatch};
+use coequal_types::rest::{
+    ClusterDescription, DatabaseDescription, ForcedRecovery, NodeDescription, NodeView, RecoverCluster, SettingsPatch,
+};
 use coequal_types::{
     Configuration, DatabaseId, DatabaseName, DatabaseSettings, DatabaseStatus, NodeEntry, NodeId, NodeStatus,
 };
@@ -148,12 +150,14 @@ impl NodeService {
             peer_address: self.node.settings.peer_address.clone(),
             api_address: self.node.settings.api_address.clone(),
             databases: user_databases(&state.databases).map(|database| database.on_node()).collect(),
+            message: state.trouble(self.node.now_ms()),
         }
     }
 
     /// All nodes as this node sees them.
     pub fn describe_cluster(&self) -> ClusterDescription {
         let own = self.describe_node();
+        let recovery = super::recovery::describe(&self.node);
         let now_ms = self.node.now_ms();
         let state = self.node.state();
         let view = |entry: &NodeEntry| {
@@ -182,7 +186,8 @@ impl NodeService {
                 },
             }
         };
-        ClusterDescription { id: state.cluster, nodes: state.nodes.values().filter(|e| !e.removed).map(view).collect() }
+        let nodes = state.nodes.values().filter(|e| !e.removed).map(view).collect();
+        ClusterDescription { id: state.cluster, nodes, recovery }
     }
 
     /// All user databases of the cluster that this node knows, in order of name.
@@ -384,8 +389,7 @@ impl NodeService {
             let known = known.ok_or_else(|| ServiceError::DatabaseNotFound(name.clone()))?;
             let Some(next) = change(&known.value)? else { return Ok(known.value) };
             // One change of membership at a time: a joint epoch is finished first.
-            let joint = known.value.joint_with.is_some() && next.voters != known.value.voters;
-            if !joint {
+            if !must_wait(&known.value, &next) {
                 match system::write(&handle, key.clone(), &next, Some(known.stamp), deadline_ms).await {
                     Ok(_) => {
                         databases::note_configuration(&self.node, next.clone());
@@ -442,11 +446,20 @@ impl NodeService {
         }
     }
 
+    /// Goes on without nodes that are lost for good, where they were a majority.
+    pub async fn recover_cluster(
+        &self,
+        request: &RecoverCluster,
+        deadline: Instant,
+    ) -> Result<ForcedRecovery, ServiceError> {
+        super::recovery::run(&self.node, request, deadline).await
+    }
+
     /// One check for belonging to a cluster and one for each database that this node should serve.
     pub fn readiness(&self) -> Vec<ReadinessCheck> {
         let state = self.node.state();
-        let detail = match (&state.refused, state.status) {
-            (Some(refused), _) => refused.clone(),
+        let detail = match (state.trouble(self.node.now_ms()), state.status) {
+            (Some(trouble), _) => trouble,
             (None, status) => format!("node is {status}"),
         };
         let mut checks =

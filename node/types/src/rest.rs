@@ -28,6 +28,9 @@ pub struct NodeDescription {
     pub api_address: String,
     /// Databases and their status here.
     pub databases: Vec<DatabaseOnNode>,
+    /// What is wrong with the node or its place in the cluster and what to do, where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// A database as one node holds it.
@@ -58,6 +61,9 @@ pub struct ClusterDescription {
     pub id: Option<uuid::Uuid>,
     /// All nodes.
     pub nodes: Vec<NodeView>,
+    /// What forced recoveries have done, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<ForcedRecovery>,
 }
 
 /// One node as another sees it.
@@ -387,4 +393,52 @@ pub struct ChangeLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub document: Option<serde_json::Value>,
+}
+
+/// Body of `POST /v1/cluster/recover`. Nothing in it has a default: it cannot be sent by a slip.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RecoverCluster {
+    /// UUID of the cluster that is meant.
+    #[schema(value_type = String, format = Uuid)]
+    pub cluster_id: uuid::Uuid,
+    /// Ids of all nodes that are lost for good: exactly those that are not reached.
+    pub lost_nodes: Vec<NodeId>,
+    /// `true`: what only these nodes held is lost with them.
+    pub accept_data_loss: bool,
+}
+
+/// What forced recoveries have done to a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ForcedRecovery {
+    /// Whether all that follows from the last one has been done.
+    pub complete: bool,
+    /// How often the system database's configuration was forced.
+    pub forced: u32,
+    /// Every node that was ever given up. None of them comes back under its identity.
+    pub lost_nodes: Vec<NodeId>,
+    /// The databases.
+    pub databases: Vec<RecoveredDatabase>,
+    /// What a forced recovery cannot keep, in words.
+    pub may_be_lost: String,
+}
+
+/// One database after forced recoveries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveredDatabase {
+    /// Its name.
+    pub name: DatabaseName,
+    /// Its identity.
+    #[schema(value_type = String, format = Uuid)]
+    pub uuid: DatabaseId,
+    /// Epoch of its configuration.
+    pub epoch: u64,
+    /// How often its configuration was forced; 0 where a majority was left.
+    pub forced: u32,
+    /// Whether no voter of it is left: it cannot be recovered, only dropped and made anew.
+    pub no_copy: bool,
+    /// Who votes now.
+    pub voters: Vec<NodeId>,
 }

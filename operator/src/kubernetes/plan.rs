@@ -107,6 +107,7 @@ mod tests {
         node.carrier = carrier;
         node.ready = Some(ready);
         node.report = (carrier == Carrier::Running).then(|| NodeDescription {
+            message: None,
             id: NodeId(1),
             name: name(ordinal),
             incarnation: 1,

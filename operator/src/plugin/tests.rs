@@ -191,6 +191,7 @@ fn what_nodes_say_replaces_what_status_rounds() {
         begun: std::time::Instant::now(),
         ready: Some(true),
         report: Some(NodeDescription {
+            message: None,
             id: NodeId(ordinal),
             name: format!("orders-{ordinal}").parse().unwrap(),
             incarnation: 1,

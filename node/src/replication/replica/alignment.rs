@@ -103,12 +103,28 @@ impl Replica {
         if !self.status.serves_local_reads() {
             return;
         }
-        let mut reached: NodeSet =
-            self.peers.iter().filter(|(_, peer)| peer.reachable).map(|(node, _)| *node).collect();
-        reached.insert(self.me);
-        if !is_read_quorum(&self.configuration, &reached) {
+        if !is_read_quorum(&self.configuration, &self.reached()) {
             self.start_alignment();
         }
+    }
+
+    fn reached(&self) -> NodeSet {
+        let peers = self.peers.iter().filter(|(_, peer)| peer.reachable).map(|(node, _)| *node);
+        peers.chain([self.me]).collect()
+    }
+
+    /// Why nothing is served while too few voters are reached: nobody knows what the others have acknowledged.
+    pub(super) fn waits_for_a_majority(&self) -> Option<String> {
+        self.alignment.as_ref()?;
+        let (reached, voters) = (self.reached(), self.configuration.all_voters());
+        let there = voters.iter().filter(|voter| reached.contains(voter)).count();
+        (!is_read_quorum(&self.configuration, &reached)).then(|| {
+            format!(
+                "{there} of {} voters are reached, fewer than a majority: no local read is answered before a majority has \
+                 compared; bring the others back (those that are lost for good: POST /v1/cluster/recover)",
+                voters.len()
+            )
+        })
     }
 
     pub(super) fn lose_source(&mut self, node: NodeId) {

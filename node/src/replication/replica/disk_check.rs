@@ -71,7 +71,13 @@ impl Replica {
         self.send(from, Message::Recalled { feed, durable, incarnation });
     }
 
+    /// Fewer voters may be enough under another configuration.
+    pub(super) fn check_disk_again(&mut self) {
+        let _ = self.own_disk.check.on_configuration(&self.configuration);
+    }
+
     pub(super) fn on_recalled(&mut self, from: NodeId, recalled: Recollection) {
+        self.own_disk.check.note_durable(self.store.durable());
         match self.own_disk.check.on_recalled(from, recalled, &self.configuration) {
             Finding::Nothing => {}
             Finding::MayVote => {
@@ -80,6 +86,9 @@ impl Replica {
                 self.restart_queries();
                 self.next_tick_ms = self.now.monotonic_ms;
             }
+            Finding::UsedTwice { by } => self.fail(format!(
+                "another process uses the identity of this node with a copy of this very store: node {by} remembers words                  of it that this process has not said; stop one of the two and give it an empty data directory. This copy                  does not vote; it is put aside and deployed anew"
+            )),
             Finding::RolledBack { by, remembered } => {
                 let here = self.own_disk.check.durable_at_start();
                 self.fail(format!(

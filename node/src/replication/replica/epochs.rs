@@ -3,6 +3,7 @@
 use super::{META_CONFIGURATION, Replica};
 use crate::replication::error::ServiceError;
 use bytes::Bytes;
+use coequal_protocol::forced_recovery::is_first;
 use coequal_protocol::message::Message;
 use coequal_protocol::record::LogRecord;
 use coequal_types::{Configuration, DatabaseStatus, NodeId};
@@ -40,11 +41,12 @@ impl Replica {
             self.set_status(DatabaseStatus::NotAvailable);
             self.alignment = None;
             self.epoch_alignment = None;
-        } else if self.alignment.is_some() {
+        } else if self.alignment.is_some() || is_first(self.configuration.epoch) {
             self.start_alignment();
         } else {
             self.start_epoch_alignment();
         }
+        self.check_disk_again();
         self.restart_rounds();
         self.restart_queries();
         self.next_tick_ms = self.now.monotonic_ms;

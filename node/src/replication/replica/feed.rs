@@ -232,7 +232,8 @@ impl Replica {
 
     pub(super) fn on_feed_batch(&mut self, from: NodeId, batch: &Batch, entries: Vec<FeedEntry>) {
         let (feed, sequence) = self.cursor(from);
-        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let voter = self.configuration.is_voter(from);
+        let Some(peer) = self.peers.get_mut(&from).filter(|_| voter) else { return };
         if self.disk_full || peer.pull.request.is_none_or(|(request, _)| request != batch.request) {
             return;
         }
@@ -314,6 +315,10 @@ impl Replica {
     }
 
     pub(super) fn on_bodies(&mut self, from: NodeId, bodies: Vec<ChosenBody>) {
+        // What a node sends that is out by now (a forced recovery may have given it up) is never mixed in.
+        if !self.configuration.is_voter(from) {
+            return;
+        }
         let Some(mut waiting) = self.peers.get_mut(&from).and_then(|peer| peer.pull.waits_for.take()) else { return };
         let before = waiting.missing.len();
         for body in bodies {

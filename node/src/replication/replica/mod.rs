@@ -423,6 +423,7 @@ impl Replica {
             message: self.fault.clone().or_else(|| {
                 self.disk_full
                     .then(|| "the disk is full: writes through this node are refused until space is free".to_owned())
+                    .or_else(|| self.waits_for_a_majority())
             }),
             backlog: self.backlog(),
             fresh_ms: self.fresh_ms(),

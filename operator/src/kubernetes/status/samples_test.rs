@@ -37,6 +37,7 @@ fn node(ordinal: u32) -> ObservedNode {
     node.carrier = Carrier::Running;
     node.ready = Some(true);
     node.report = Some(NodeDescription {
+        message: None,
         id: NodeId(0x1000 + u64::from(ordinal)),
         name: name(ordinal),
         incarnation: 1,

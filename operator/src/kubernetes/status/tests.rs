@@ -31,6 +31,7 @@ fn node(ordinal: u32) -> ObservedNode {
     node.carrier = Carrier::Running;
     node.ready = Some(true);
     node.report = Some(NodeDescription {
+        message: None,
         id: NodeId(u64::from(ordinal) + 1),
         name: name(ordinal),
         incarnation: 1,
