@@ -29,6 +29,7 @@ use utoipa::openapi::{OpenApi as Specification, PathItem};
     rest::DatabaseDescription,
     rest::SettingsPatch,
     rest::ReplicationDescription,
+    rest::ComparisonDescription,
     rest::CollectionList,
     rest::CollectionDescription,
     rest::DocumentPage,
