@@ -77,6 +77,10 @@ pub struct NodeArgs {
     /// start is that of a new node.
     #[arg(long, env = "COEQUAL_RENEW_WHEN_REMOVED")]
     pub renew_when_removed: bool,
+    /// How often this node compares each database with the other nodes' copies, by hashes of key ranges, in seconds, each
+    /// database at a moment of its own; 0 is never. POST /v1/databases/{db}/compare does it at once.
+    #[arg(long, env = "COEQUAL_COMPARE_EVERY_SECONDS", default_value_t = 86_400)]
+    pub compare_every_seconds: u32,
     /// Stop when standard input ends: for a replica that belongs to a supervisor.
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,

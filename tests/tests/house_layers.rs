@@ -177,7 +177,8 @@ const NOT_PURE: [&str; 14] = [
 ];
 
 /// What the protocol's Cargo.toml may list: nothing there can do I/O.
-const PROTOCOL_DEPENDENCIES: &[&str] = &["bytes", "coequal-types", "serde_json", "thiserror", "proptest"];
+const PROTOCOL_DEPENDENCIES: &[&str] =
+    &["bytes", "coequal-types", "serde_json", "thiserror", "xxhash-rust", "proptest"];
 const TYPES_DEPENDENCIES: &[&str] = &["bytes", "serde", "serde_json", "thiserror", "utoipa", "uuid", "proptest"];
 
 fn room_of_file(path: &str) -> Option<&'static Room> {

@@ -23,6 +23,9 @@ pub mod forced_recovery;
 pub mod disk_check;
 pub mod sharing;
 pub mod auto_deploy;
+pub mod range_digest;
+pub mod range_comparison;
+pub mod copy_verdict;
 
 pub use ballot::{Ballot, BallotClass};
 pub use key::Key;

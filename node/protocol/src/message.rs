@@ -2,6 +2,7 @@
 
 use crate::ballot::Ballot;
 use crate::key::Key;
+use crate::range_comparison::{KeyDigest, Range, RangeAnswer};
 use crate::record::FeedId;
 use crate::register::Held;
 use crate::revision::{Effect, RequestId, Revision};
@@ -257,6 +258,82 @@ pub enum Message {
         /// JSON of `Configuration`.
         configuration: Bytes,
     },
+    /// Comparison of ranges by hashes. Goes over the bulk connection.
+    Compare(Compare),
+}
+
+/// What nodes say to each other when they compare their chosen revisions. `comparison` and `step` are numbers of the
+/// asker; they come back in the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compare {
+    /// Does the receiver hold the same in this range?
+    Range {
+        /// Number of the comparison at the asker.
+        comparison: u64,
+        /// Number of the step in it.
+        step: u64,
+        /// The range.
+        range: Range,
+    },
+    /// Answer to a range.
+    RangeAnswer {
+        /// Number of the comparison.
+        comparison: u64,
+        /// Number of the step.
+        step: u64,
+        /// The answering node's feed.
+        feed: FeedId,
+        /// Its head when the range was read.
+        head: u64,
+        /// What it holds.
+        answer: RangeAnswer,
+    },
+    /// What does the receiver hold of these documents?
+    Keys {
+        /// Number of the comparison, or of a verdict, at the asker.
+        comparison: u64,
+        /// Number of the step in it.
+        step: u64,
+        /// The documents.
+        keys: Vec<Key>,
+    },
+    /// Answer to keys: those of which something chosen is there.
+    KeysAnswer {
+        /// Number of the comparison or verdict.
+        comparison: u64,
+        /// Number of the step.
+        step: u64,
+        /// What it holds.
+        entries: Vec<KeyDigest>,
+    },
+    /// Asks for the chosen revisions that the asker silently lacks.
+    Fetch {
+        /// Number of the comparison at the asker.
+        comparison: u64,
+        /// Number of the step in it.
+        step: u64,
+        /// The documents.
+        keys: Vec<Key>,
+    },
+    /// Answer to a fetch, as many as an answer holds.
+    Fetched {
+        /// Number of the comparison.
+        comparison: u64,
+        /// Number of the step.
+        step: u64,
+        /// The revisions.
+        bodies: Vec<ChosenBody>,
+    },
+    /// Chosen revisions that the receiver silently lacks.
+    Repair {
+        /// The revisions.
+        bodies: Vec<ChosenBody>,
+    },
+    /// A quorum agrees on another content of these documents than the receiver's: it should ask for itself.
+    Doubt {
+        /// Documents and ballots.
+        keys: Vec<(Key, Ballot)>,
+    },
 }
 
 /// One entry of a feed batch.
@@ -381,7 +458,7 @@ pub enum Rejection {
 impl Message {
     /// Whether the message goes over the bulk connection, so that heartbeats and writes never wait behind it.
     pub fn is_bulk(&self) -> bool {
-        matches!(self, Self::RangeRequest { .. } | Self::RangeAnswer { .. })
+        matches!(self, Self::RangeRequest { .. } | Self::RangeAnswer { .. } | Self::Compare(_))
     }
 }
 

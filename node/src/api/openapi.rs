@@ -32,6 +32,7 @@ use utoipa::openapi::{OpenApi as Specification, PathItem};
     rest::DatabaseDescription,
     rest::SettingsPatch,
     rest::ReplicationDescription,
+    rest::ComparisonDescription,
     rest::CollectionList,
     rest::CollectionDescription,
     rest::DocumentPage,

@@ -117,6 +117,7 @@ const WRITE_RESULT: Shape = Shape::Schema("WriteResult");
 const DATABASE: Shape = Shape::Schema("DatabaseDescription");
 const CLUSTER: Shape = Shape::Schema("ClusterDescription");
 const REPLICATION: Shape = Shape::Schema("ReplicationDescription");
+const COMPARISON: Shape = Shape::Schema("ComparisonDescription");
 const COLLECTION: Shape = Shape::Schema("CollectionDescription");
 
 /// All entries, in the order of the routes.
@@ -247,6 +248,24 @@ pub const ENTRIES: &[Entry] = &[
         }],
         problems: &[404, 409],
         ..entry("POST", p::DEPLOY, "deployDatabase", "Deploys a database to a node by hand")
+    },
+    Entry {
+        answers: &[answer(200, "The comparison under way and the last one that ended", COMPARISON)],
+        problems: &[404],
+        ..entry("GET", p::COMPARE, "describeComparison", "Comparison of this node's copy with the other nodes'")
+    },
+    Entry {
+        answers: &[Answer {
+            headers: &["Location"],
+            ..answer(202, "It begins, or is under way already; its progress stands at the same path", COMPARISON)
+        }],
+        problems: &[404, 409],
+        ..entry(
+            "POST",
+            p::COMPARE,
+            "compareDatabase",
+            "Compares this node's copy with the other nodes' by hashes of key ranges, and repairs what silently differs",
+        )
     },
     Entry {
         params: &[

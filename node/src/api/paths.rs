@@ -45,6 +45,8 @@ pub const REPLICATION: &str = "/v1/databases/{db}/replication";
 pub const DATABASE_NODE: &str = "/v1/databases/{db}/nodes/{node}";
 /// Deploys a database to a node.
 pub const DEPLOY: &str = "/v1/databases/{db}/nodes/{node}/deploy";
+/// Comparison of its copies.
+pub const COMPARE: &str = "/v1/databases/{db}/compare";
 /// Its change feed.
 pub const CHANGES: &str = "/v1/databases/{db}/changes";
 /// Its collections.
@@ -105,6 +107,7 @@ pub const ROUTES: &[Route] = &[
     route(REPLICATION, Load::Request, &[Method::GET]),
     route(DATABASE_NODE, Load::Request, &[Method::DELETE]),
     route(DEPLOY, Load::Request, &[Method::POST]),
+    route(COMPARE, Load::Request, &[Method::GET, Method::POST]),
     route(CHANGES, Load::Stream, &[Method::GET]),
     route(COLLECTIONS, Load::Request, &[Method::GET]),
     route(COLLECTION, Load::Request, &[Method::PUT, Method::DELETE]),

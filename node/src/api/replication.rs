@@ -43,6 +43,30 @@ pub async fn remove(
     begun(&state, &database)
 }
 
+/// `GET /v1/databases/{db}/compare`
+pub async fn comparison(State(state): State<ApiState>, names: PathNames, uri: Uri) -> Result<Response, Refusal> {
+    let database = names.database()?;
+    Query::read(uri.query(), &[])?;
+    Ok(json(StatusCode::OK, &state.service.database(&database)?.comparison()?))
+}
+
+/// `POST /v1/databases/{db}/compare`: begins, or tells of the one under way.
+pub async fn compare(
+    State(state): State<ApiState>,
+    names: PathNames,
+    deadline: Deadline,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let database = names.database()?;
+    Query::read(uri.query(), &[])?;
+    let begun = state.service.database(&database)?.compare(deadline.at).await?;
+    let mut response = json(StatusCode::ACCEPTED, &begun);
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/databases/{database}/compare")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
 /// 202 with the replication as it is now.
 fn begun(state: &ApiState, database: &DatabaseName) -> Result<Response, Refusal> {
     let mut response = json(StatusCode::ACCEPTED, &state.service.database(database)?.replication());

@@ -60,6 +60,7 @@ fn of_databases() -> Router<ApiState> {
         .route(p::REPLICATION, get(replication::describe))
         .route(p::DATABASE_NODE, delete(replication::remove))
         .route(p::DEPLOY, post(replication::deploy))
+        .route(p::COMPARE, get(replication::comparison).post(replication::compare))
         .route(p::CHANGES, get(changes::stream))
 }
 

@@ -2,8 +2,9 @@
 //! so that a slow or dead peer never slows a writer and never takes memory.
 
 use super::settings::QueueLimits;
-use coequal_protocol::message::{ChosenBody, ForwardResult, OperationKind, Rejection};
-use coequal_protocol::{Message, Revision};
+use coequal_protocol::message::{ChosenBody, Compare, ForwardResult, OperationKind, Rejection};
+use coequal_protocol::range_comparison::RangeAnswer;
+use coequal_protocol::{Key, Message, Revision};
 use coequal_types::DatabaseId;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -171,6 +172,7 @@ fn weight(message: &Message) -> usize {
         Message::Ping { report, .. } => report.len(),
         Message::JoinRequest { entry, .. } => entry.len(),
         Message::JoinAnswer { configuration, nodes, refused, .. } => configuration.len() + nodes.len() + refused.len(),
+        Message::Compare(compare) => compare_weight(compare),
         Message::FeedRequest { .. }
         | Message::Recall { .. }
         | Message::Recalled { .. }
@@ -178,6 +180,19 @@ fn weight(message: &Message) -> usize {
         | Message::ForwardAnswer { .. } => 0,
     };
     size_of::<Item>() + variable
+}
+
+fn compare_weight(compare: &Compare) -> usize {
+    let key = |key: &Key| 96 + key.as_bytes().len();
+    match compare {
+        Compare::Range { range, .. } => range.after.iter().chain(&range.through).map(key).sum(),
+        Compare::RangeAnswer { answer: RangeAnswer { entries, .. }, .. } | Compare::KeysAnswer { entries, .. } => {
+            entries.iter().map(|entry| key(&entry.key)).sum()
+        }
+        Compare::Keys { keys, .. } | Compare::Fetch { keys, .. } => keys.iter().map(key).sum(),
+        Compare::Fetched { bodies, .. } | Compare::Repair { bodies } => bodies.iter().map(body_weight).sum(),
+        Compare::Doubt { keys } => keys.iter().map(|(asked, _)| key(asked)).sum(),
+    }
 }
 
 fn revision_weight(revision: &Revision) -> usize {

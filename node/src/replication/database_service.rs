@@ -127,7 +127,7 @@ impl DatabaseService {
     }
 
     /// The open replica, or why there is none.
-    fn replica(&self) -> Result<&ReplicaHandle, ServiceError> {
+    pub(super) fn replica(&self) -> Result<&ReplicaHandle, ServiceError> {
         if let Some(handle) = &self.handle {
             return Ok(handle);
         }

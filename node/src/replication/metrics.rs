@@ -95,10 +95,51 @@ fn open_database(
     let labels = || vec![("database", name.to_owned())];
     samples.extend(gauges(handle).into_iter().map(|(metric, help, value)| gauge(metric, help, labels(), value)));
     samples.extend(counters(handle).into_iter().map(|(metric, help, value)| counter(metric, help, labels(), value)));
+    comparison(samples, handle, &labels);
     for (peer, backlog) in &handle.view().backlog {
         let labels = vec![("database", name.to_owned()), ("peer", peer_name(peer))];
         let help = "Entries of this node's change feed that the peer has not confirmed: its durable queue.";
         samples.push(gauge("coequal_feed_backlog_entries", help, labels, float(*backlog)));
+    }
+}
+
+fn comparison(
+    samples: &mut Vec<MetricSample>,
+    handle: &super::database_loop::ReplicaHandle,
+    labels: impl Fn() -> Labels,
+) {
+    let view = handle.view();
+    let (totals, last) = (view.comparison.totals, &view.comparison.last);
+    let rows: [Row; 7] = [
+        ("coequal_comparisons_total", "Comparisons of ranges that ended on this node.", float(totals.ended)),
+        ("coequal_comparison_keys_total", "Keys compared with other nodes' copies.", float(totals.keys)),
+        (
+            "coequal_comparison_differences_total",
+            "Silent differences that this node's comparisons found.",
+            float(totals.differences),
+        ),
+        ("coequal_comparison_repaired_total", "Of those: repaired, here or at the peer.", float(totals.repaired)),
+        (
+            "coequal_comparison_quarantined_total",
+            "Of those: copies with another content than a quorum.",
+            float(totals.quarantined),
+        ),
+        ("coequal_comparison_unresolved_total", "Of those: left as they are.", float(totals.unresolved)),
+        (
+            "coequal_comparison_received_repairs_total",
+            "Revisions that other nodes' comparisons brought to this copy.",
+            float(totals.received),
+        ),
+    ];
+    samples.extend(rows.into_iter().map(|(name, help, value)| counter(name, help, labels(), value)));
+    let running = f64::from(u8::from(view.comparison.running.is_some()));
+    samples.push(gauge("coequal_comparison_running", "Whether a comparison is under way.", labels(), running));
+    if let Some(ended_ms) = last.as_ref().and_then(|last| last.ended_unix_ms) {
+        let help = "Unix time at which the last comparison ended.";
+        samples.push(gauge("coequal_comparison_last_end_timestamp_seconds", help, labels(), float(ended_ms) / 1000.0));
+        let left = last.as_ref().map_or(0, |last| last.unresolved);
+        let help = "Differences that the last comparison left.";
+        samples.push(gauge("coequal_comparison_last_unresolved", help, labels(), float(left)));
     }
 }
 

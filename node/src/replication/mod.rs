@@ -16,6 +16,7 @@ mod recovery;
 mod system;
 mod databases;
 mod deploy;
+mod comparisons;
 mod metrics;
 mod database_loop;
 pub mod replica;
@@ -109,6 +110,7 @@ pub(crate) async fn idle_service() -> NodeService {
         store: crate::storage::StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 },
         unreachable_after_ms: 1500,
         renew_when_removed: false,
+        compare_every_seconds: 0,
     };
     let running = start(settings, directory, network, events).await.expect("node");
     let _ = std::fs::remove_dir_all(path);

@@ -37,6 +37,8 @@ pub struct NodeSettings {
     pub unreachable_after_ms: u64,
     /// Whether to come back as a new node after having been removed from the cluster while away.
     pub renew_when_removed: bool,
+    /// How often each database is compared with the other nodes' copies, in seconds; 0: never by itself.
+    pub compare_every_seconds: u64,
 }
 
 /// Where a database stands on this node.

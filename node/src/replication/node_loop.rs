@@ -4,7 +4,7 @@
 use super::node::Node;
 use super::replica::Event;
 use super::report::NodeReport;
-use super::{caretaker, databases, join, recovery, system};
+use super::{caretaker, comparisons, databases, join, recovery, system};
 use crate::network::NetworkEvent;
 use bytes::Bytes;
 use coequal_protocol::Message;
@@ -59,10 +59,12 @@ async fn caretake(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
 }
 
 async fn keep_databases(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
+    let running_since_ms = node.clock.now().unix_ms;
     while !*stop.borrow() {
         refresh(&node);
         databases::keep(&node).await;
         recovery::look_at_self(&node);
+        comparisons::begin_due(&node, running_since_ms);
         let pause = tokio::time::sleep(TICK);
         tokio::select! {
             () = pause => {}

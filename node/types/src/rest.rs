@@ -248,6 +248,67 @@ pub struct ReplicaView {
     pub backlog_bound_entries: u64,
 }
 
+/// `GET` and `POST /v1/databases/{db}/compare`: the answering node's copy compared with the other voters', by hashes of
+/// key ranges.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComparisonDescription {
+    /// Name of the database.
+    pub name: DatabaseName,
+    /// Identity of the database.
+    #[schema(value_type = String, format = Uuid)]
+    pub uuid: DatabaseId,
+    /// The node that answers, and whose copy is compared.
+    pub node: NodeId,
+    /// How often a comparison begins by itself, in seconds; 0: never.
+    pub every_seconds: u64,
+    /// The comparison under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<ComparisonRun>,
+    /// The last one that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<ComparisonRun>,
+}
+
+/// One comparison, under way or ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComparisonRun {
+    /// Unix time in milliseconds at which it began.
+    pub started_unix_ms: u64,
+    /// The same of its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_unix_ms: Option<u64>,
+    /// Key ranges compared, over all peers.
+    pub ranges_done: u64,
+    /// Key ranges to compare, roughly.
+    pub ranges_total: u64,
+    /// Keys compared, over all peers.
+    pub keys_compared: u64,
+    /// Differences that the change feeds do not explain.
+    pub differences: u64,
+    /// Of those: repaired by the newer chosen revision.
+    pub repaired: u64,
+    /// Of those: copies that hold another content at the same ballot than a quorum, which go into quarantine.
+    pub quarantined: u64,
+    /// Of those: left as they are, because no quorum agrees or a node did not answer.
+    pub unresolved: u64,
+    /// The peers that it is through with.
+    pub peers: Vec<ComparedPeer>,
+    /// The first differences in words, at most 16.
+    pub findings: Vec<String>,
+}
+
+/// One peer of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComparedPeer {
+    /// The node.
+    pub node: NodeId,
+    /// Whether everything was compared; false: it did not answer, or did not keep up, in time.
+    pub compared: bool,
+}
+
 /// `GET …/collections`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CollectionList {

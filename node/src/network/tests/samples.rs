@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use coequal_protocol::message::*;
+use coequal_protocol::range_comparison::{KeyDigest, Range, RangeAnswer};
 use coequal_protocol::{Ballot, BallotClass, Effect, Held, HistoryEntry, Key, Message, RequestId, Revision};
 use coequal_types::NodeId;
 use proptest::collection::vec;
@@ -99,7 +100,7 @@ fn result() -> impl Strategy<Value = ForwardResult> {
 
 /// A strategy for each kind of message, in the order of the protocol.
 pub(super) fn every_kind() -> Vec<BoxedStrategy<Message>> {
-    [rounds(), feeds(), others()].concat()
+    [rounds(), feeds(), others(), comparisons()].concat()
 }
 
 fn rounds() -> Vec<BoxedStrategy<Message>> {
@@ -217,6 +218,50 @@ fn others() -> Vec<BoxedStrategy<Message>> {
             .boxed(),
         bytes().prop_map(|configuration| Message::ConfigurationNotice { configuration }).boxed(),
     ]
+}
+
+fn comparisons() -> Vec<BoxedStrategy<Message>> {
+    let n = any::<u64>;
+    let at = || (n(), n());
+    let digest = || {
+        (key(), ballot(), any::<u128>(), any::<bool>()).prop_map(|(key, ballot, digest, tombstone)| KeyDigest {
+            key,
+            ballot,
+            digest,
+            tombstone,
+        })
+    };
+    let range = (of(key()), of(key()), n(), any::<u128>(), n())
+        .prop_map(|(after, through, count, digest, low_bound)| Range { after, through, count, digest, low_bound });
+    let answer = (any::<bool>(), of(key()), n(), vec(digest(), 0..4))
+        .prop_map(|(same, through, low_bound, entries)| RangeAnswer { same, through, low_bound, entries });
+    let kinds: Vec<BoxedStrategy<Compare>> = vec![
+        (at(), range).prop_map(|((comparison, step), range)| Compare::Range { comparison, step, range }).boxed(),
+        (at(), at(), answer)
+            .prop_map(|((comparison, step), (feed, head), answer)| Compare::RangeAnswer {
+                comparison,
+                step,
+                feed,
+                head,
+                answer,
+            })
+            .boxed(),
+        (at(), vec(key(), 0..4))
+            .prop_map(|((comparison, step), keys)| Compare::Keys { comparison, step, keys })
+            .boxed(),
+        (at(), vec(digest(), 0..4))
+            .prop_map(|((comparison, step), entries)| Compare::KeysAnswer { comparison, step, entries })
+            .boxed(),
+        (at(), vec(key(), 0..4))
+            .prop_map(|((comparison, step), keys)| Compare::Fetch { comparison, step, keys })
+            .boxed(),
+        (at(), vec(chosen_body(), 0..4))
+            .prop_map(|((comparison, step), bodies)| Compare::Fetched { comparison, step, bodies })
+            .boxed(),
+        vec(chosen_body(), 0..4).prop_map(|bodies| Compare::Repair { bodies }).boxed(),
+        vec((key(), ballot()), 0..4).prop_map(|keys| Compare::Doubt { keys }).boxed(),
+    ];
+    kinds.into_iter().map(|kind| kind.prop_map(Message::Compare).boxed()).collect()
 }
 
 pub(super) fn any_message() -> impl Strategy<Value = Message> {

@@ -41,6 +41,7 @@ impl TryFrom<Body> for Message {
             Body::JoinRequest(wire) => wire.try_into(),
             Body::JoinAnswer(wire) => wire.try_into(),
             Body::ConfigurationNotice(wire) => wire.try_into(),
+            Body::Compare(wire) => wire.try_into().map(Message::Compare),
         }
     }
 }

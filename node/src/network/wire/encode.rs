@@ -32,6 +32,7 @@ pub(super) fn body(message: &Message) -> Option<Body> {
         | M::SampleAnswer { .. } => feed(message),
         M::Forward { .. } | M::ForwardAnswer { .. } | M::RangeRequest { .. } | M::RangeAnswer { .. } => copy(message),
         M::Ping { .. } | M::JoinRequest { .. } | M::JoinAnswer { .. } | M::ConfigurationNotice { .. } => node(message),
+        M::Compare(compare) => Some(Body::Compare(compare.into())),
     }
 }
 

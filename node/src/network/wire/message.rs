@@ -1,5 +1,6 @@
 //! Every message as it travels. Tags are for ever: a field that is no longer used keeps its number.
 
+use super::compare::WireCompare;
 use super::operation::{WireOperation, WireResult};
 use super::values::{WireBallot, WireHeld, WireRevision};
 use bytes::Bytes;
@@ -12,7 +13,7 @@ pub(super) struct Parcel {
     pub database: Bytes,
     #[prost(
         oneof = "Body",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26"
     )]
     pub body: Option<Body>,
 }
@@ -67,6 +68,8 @@ pub(super) enum Body {
     Recall(Recall),
     #[prost(message, tag = "25")]
     Recalled(Recalled),
+    #[prost(message, tag = "26")]
+    Compare(WireCompare),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -3,6 +3,7 @@
 //! A frame's payload is a sequence of parcels; a parcel is a database and one message. Decoding is total:
 //! whatever the bytes are, the answer is envelopes and what was wrong, with memory bounded by the frame.
 
+mod compare;
 mod decode;
 mod encode;
 mod error;

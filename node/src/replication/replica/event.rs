@@ -5,7 +5,7 @@ use crate::replication::service::Written;
 use crate::storage::Lsn;
 use coequal_protocol::message::Operation;
 use coequal_protocol::{Held, Key, Message};
-use coequal_types::rest::AlignmentPoint;
+use coequal_types::rest::{AlignmentPoint, ComparisonRun};
 use coequal_types::status::Progress;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
 use std::collections::BTreeMap;
@@ -23,6 +23,9 @@ pub struct Now {
 pub type WriteReply = Box<dyn FnOnce(Result<Written, ServiceError>) + Send>;
 /// Tells the client of a read what was read.
 pub type ReadReply = Box<dyn FnOnce(Result<Option<Held>, ServiceError>) + Send>;
+
+/// Tells who asked for a comparison how it stands.
+pub type CompareReply = Box<dyn FnOnce(Result<ComparisonView, ServiceError>) + Send>;
 
 /// A client's write.
 pub struct ClientWrite {
@@ -82,6 +85,8 @@ pub enum Event {
     StorageFailed(String),
     /// Time passes.
     Tick,
+    /// This copy is to be compared with the other voters'; nothing new where that is under way.
+    Compare(Option<CompareReply>),
 }
 
 /// What a replica wants done.
@@ -122,4 +127,36 @@ pub struct ReplicaView {
     pub writes_in_flight: u64,
     /// Whether writes are refused because the disk is full.
     pub disk_full: bool,
+    /// Comparison with the other voters' copies.
+    pub comparison: ComparisonView,
+}
+
+/// How the comparison of ranges stands.
+#[derive(Debug, Clone, Default)]
+pub struct ComparisonView {
+    /// The one under way.
+    pub running: Option<ComparisonRun>,
+    /// The last one that ended, also before the last restart.
+    pub last: Option<ComparisonRun>,
+    /// Since this start of the node.
+    pub totals: ComparisonTotals,
+}
+
+/// Sums over all comparisons that this node made since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ComparisonTotals {
+    /// Comparisons that ended.
+    pub ended: u64,
+    /// Keys compared.
+    pub keys: u64,
+    /// Real differences.
+    pub differences: u64,
+    /// Differences repaired, here or at the peer.
+    pub repaired: u64,
+    /// Copies found by a quorum to hold another content.
+    pub quarantined: u64,
+    /// Differences left.
+    pub unresolved: u64,
+    /// Revisions learned here from other nodes' comparisons.
+    pub received: u64,
 }

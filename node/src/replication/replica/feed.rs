@@ -56,7 +56,8 @@ struct WaitingBatch {
 #[derive(Default)]
 pub(super) struct Serve {
     pending: Option<(Request, u64)>,
-    confirmed: Option<(FeedId, u64)>,
+    /// Up to where the peer says that it has applied this node's feed.
+    pub confirmed: Option<(FeedId, u64)>,
     noted: Option<(FeedId, u64)>,
     note_at_ms: u64,
 }

@@ -1,7 +1,8 @@
 //! One database on one node: the protocol's decisions joined to its store. No clock, no randomness, no network:
 //! events come in with their time, effects go out, so the same code runs in a simulation.
 //!
-//! Files stand in reading order: what goes in and out, the check of the disk, acceptor, coordinator, reads, feed, alignment.
+//! Files stand in reading order: what goes in and out, the check of the disk, acceptor, coordinator, reads, feed, alignment,
+//! comparison with other copies.
 
 pub mod event;
 mod disk_check;
@@ -12,8 +13,11 @@ mod reads;
 mod feed;
 mod alignment;
 mod epochs;
+mod comparison;
+mod compared;
+mod verdict;
 
-pub use event::{ClientRead, ClientWrite, Effects, Event, Now, ReplicaView};
+pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 
 use crate::replication::error::ServiceError;
 use crate::storage::{Lsn, StorageError, Store};
@@ -76,6 +80,7 @@ pub struct Replica {
     fault: Option<String>,
     superseded: Option<Configuration>,
     next_tick_ms: u64,
+    comparing: comparison::Comparing,
 }
 
 /// What a replica needs to start.
@@ -135,7 +140,9 @@ impl Replica {
             fault: None,
             superseded: None,
             next_tick_ms: 0,
+            comparing: comparison::Comparing::default(),
         };
+        replica.recall_last_comparison();
         replica.record_configuration();
         replica.start_alignment();
         replica
@@ -155,6 +162,7 @@ impl Replica {
             Event::DiskFull(full) => self.on_disk_full(full),
             Event::StorageFailed(reason) => self.fail(reason),
             Event::Tick => {}
+            Event::Compare(reply) => self.on_compare_wanted(reply),
         }
         self.settle_locally();
     }
@@ -175,6 +183,7 @@ impl Replica {
                 self.run_alignments();
                 self.settle_stale_keys();
                 self.note_clock();
+                self.run_comparison();
             }
             self.settle_locally();
             self.serve_feeds();
@@ -294,6 +303,7 @@ impl Replica {
                 self.on_forward(from, forward, key, operation, deadline_ms);
             }
             Message::ForwardAnswer { forward, result } => self.on_forward_answer(forward, result),
+            Message::Compare(compare) => self.on_compare(from, compare),
             // Messages about the node or about a deploy never reach a replica.
             Message::RangeRequest { .. }
             | Message::RangeAnswer { .. }
@@ -429,6 +439,7 @@ impl Replica {
             fresh_ms: self.fresh_ms(),
             writes_in_flight: self.slots.len() as u64,
             disk_full: self.disk_full,
+            comparison: self.comparison_view(),
         }
     }
 
