@@ -22,6 +22,7 @@ pub mod membership;
 pub mod disk_check;
 pub mod sharing;
 pub mod auto_deploy;
+pub mod tombstone_collection;
 
 pub use ballot::{Ballot, BallotClass};
 pub use key::Key;

@@ -12,8 +12,9 @@ pub(super) struct Migration {
     pub(super) run: fn(&WriteTransaction) -> Result<(), redb::Error>,
 }
 
-/// All steps, in order. Format 1 is the first.
-pub(super) const ALL: &[Migration] = &[];
+/// All steps, in order. Format 1 is the first. Format 2 has a kind of log record more, for collected tombstones: nothing
+/// has to be rewritten, but a program that does not know it must refuse the files.
+pub(super) const ALL: &[Migration] = &[Migration { to: 2, run: |_| Ok(()) }];
 
 /// Brings a file to the newest format; refuses one that is newer.
 pub(super) fn migrate(database: &Database, path: &Path, known: u32, steps: &[Migration]) -> Result<(), StorageError> {
@@ -99,6 +100,16 @@ mod tests {
         assert!(migrate(&database, Path::new("test"), 2, &steps).is_err());
         assert_eq!(value_of(&database, b"words"), None);
         assert_eq!(format_of(&database).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn files_that_may_have_records_of_collecting_are_refused_by_a_program_that_does_not_know_them() {
+        let path = Path::new("test");
+        let database = database_of_format(1);
+        migrate(&database, path, crate::storage::tables::FORMAT, ALL).unwrap();
+        assert_eq!(format_of(&database).unwrap(), Some(2));
+        let error = migrate(&database, path, 1, &[]).unwrap_err();
+        assert!(matches!(error, StorageError::NewerFormat { found: 2, known: 1, .. }), "{error}");
     }
 
     #[test]
