@@ -13,6 +13,7 @@ mod join;
 mod initialize;
 mod caretaker;
 mod system;
+mod tombstones;
 mod databases;
 mod deploy;
 mod metrics;
@@ -104,6 +105,7 @@ pub(crate) async fn idle_service() -> NodeService {
         store: crate::storage::StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 },
         unreachable_after_ms: 1500,
         renew_when_removed: false,
+        tombstone_life_ms: 86_400_000,
     };
     let running = start(settings, directory, network, events).await.expect("node");
     let _ = std::fs::remove_dir_all(path);

@@ -38,6 +38,7 @@ pub async fn start(path: &Path, name: &str, listen: &str, join: Vec<String>) -> 
         store: StoreSettings { cache_bytes: 16 << 20, overlay_bytes: 4 << 20 },
         unreachable_after_ms: 1500,
         renew_when_removed: false,
+        tombstone_life_ms: 86_400_000,
     };
     let running = replication::start(settings, directory, network, events).await.expect("node");
     TestNode { running, peer_address }

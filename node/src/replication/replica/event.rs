@@ -122,4 +122,10 @@ pub struct ReplicaView {
     pub writes_in_flight: u64,
     /// Whether writes are refused because the disk is full.
     pub disk_full: bool,
+    /// Complete up to this time of ballots, on disk (`tombstone_collection`).
+    pub complete: u64,
+    /// Tombstones collected here since the start.
+    pub collected_tombstones: u64,
+    /// Promises without a value collected here since the start.
+    pub collected_promises: u64,
 }

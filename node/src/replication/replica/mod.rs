@@ -12,6 +12,7 @@ mod reads;
 mod feed;
 mod alignment;
 mod epochs;
+mod tombstones;
 
 pub use event::{ClientRead, ClientWrite, Effects, Event, Now, ReplicaView};
 
@@ -76,6 +77,7 @@ pub struct Replica {
     fault: Option<String>,
     superseded: Option<Configuration>,
     next_tick_ms: u64,
+    tombstones: tombstones::Tombstones,
 }
 
 /// What a replica needs to start.
@@ -100,6 +102,7 @@ impl Replica {
         let floor = start.store.meta(META_CLOCK).and_then(|b| b.as_ref().try_into().ok().map(u64::from_be_bytes));
         let (feed, durable) = (start.store.feed_id(), start.store.durable());
         let own_disk = disk_check::OwnDisk::new(start.me, feed, durable, start.incarnation, &start.configuration);
+        let tombstones = tombstones::Tombstones::new(&start.store);
         let mut replica = Self {
             own_disk,
             me: start.me,
@@ -135,7 +138,9 @@ impl Replica {
             fault: None,
             superseded: None,
             next_tick_ms: 0,
+            tombstones,
         };
+        replica.clock.raise(replica.configuration.low_bound.agreed);
         replica.record_configuration();
         replica.start_alignment();
         replica
@@ -174,6 +179,7 @@ impl Replica {
                 self.pull_feeds();
                 self.run_alignments();
                 self.settle_stale_keys();
+                self.run_tombstones();
                 self.note_clock();
             }
             self.settle_locally();
@@ -209,6 +215,7 @@ impl Replica {
 
     fn on_durable(&mut self, lsn: Lsn) {
         self.publish_aligned_epoch(lsn);
+        self.publish_complete(lsn);
         while self.gated.front().is_some_and(|(gate, _)| *gate <= lsn) {
             match self.gated.pop_front() {
                 Some((_, Gated::Send(to, message))) => self.effects.sends.push((to, message)),
@@ -280,8 +287,8 @@ impl Replica {
                 let serve = feed::Request { request, feed, after, entries_max, bytes_max, bodies };
                 self.on_feed_request(from, serve);
             }
-            Message::FeedBatch { request, feed, after, through, remaining, entries } => {
-                let batch = feed::Batch { request, feed, after, through, remaining };
+            Message::FeedBatch { request, feed, after, through, remaining, entries, epoch } => {
+                let batch = feed::Batch { request, feed, after, through, remaining, epoch };
                 self.on_feed_batch(from, &batch, entries);
             }
             Message::BodyRequest { keys } => self.on_body_request(from, keys),
@@ -348,9 +355,10 @@ impl Replica {
         }
     }
 
+    /// A register, and the log row that touched it last, without what is collected.
     fn load(&mut self, key: &Key) -> Option<(Register, Lsn)> {
         match self.store.register(key) {
-            Ok(found) => Some(found),
+            Ok(found) => self.clear(key, found),
             Err(error) => {
                 self.on_storage_error(&error);
                 None
@@ -428,6 +436,9 @@ impl Replica {
             fresh_ms: self.fresh_ms(),
             writes_in_flight: self.slots.len() as u64,
             disk_full: self.disk_full,
+            complete: self.tombstones.said(),
+            collected_tombstones: self.tombstones.collected,
+            collected_promises: self.tombstones.promises,
         }
     }
 
