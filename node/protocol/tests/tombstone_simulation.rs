@@ -390,13 +390,12 @@ impl World {
         }
         let collected = self.configuration_of(at).low_bound.collected;
         let gone = |held: &Held| is_collected(held.ballot, &held.revision, collected);
-        let before = revision.history.len().checked_sub(2).map(|at| revision.history[at].stamp);
+        // A write may stand on one that only a minority accepted: both are chosen then.
+        let begins_anew = revision.history.first().is_some_and(|entry| entry.version == 1);
         let follows = match &self.current {
-            Some(held) if held.revision.stamp == revision.stamp => true,
             // Somebody who prepared above the bound may have begun before it was collected.
-            Some(held) if gone(held) => revision.version == 1 || before == Some(held.revision.stamp),
-            Some(held) => before == Some(held.revision.stamp),
-            None => revision.version == 1,
+            Some(held) => revision.descends_from(held.revision.stamp) || (gone(held) && begins_anew),
+            None => begins_anew,
         };
         if !follows {
             let current = self.current.as_ref().map(|held| (held.ballot, held.revision.body.clone()));
