@@ -73,6 +73,10 @@ pub struct NodeArgs {
     /// How fast this node copies databases to others at most, in MiB per second; 0 is unlimited.
     #[arg(long, env = "COEQUAL_DEPLOY_MIB_PER_SECOND", default_value_t = 0)]
     pub deploy_mib_per_second: u32,
+    /// How long a deleted document is remembered at least, in seconds, and with it the ids of the requests that wrote it: a
+    /// retry within this time finds its answer. The longest of all nodes of a database counts.
+    #[arg(long, env = "COEQUAL_TOMBSTONE_LIFE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
+    pub tombstone_life_seconds: u64,
     /// When this node finds that it was removed from its cluster while it was away: put its data aside and end; the next
     /// start is that of a new node.
     #[arg(long, env = "COEQUAL_RENEW_WHEN_REMOVED")]

@@ -86,6 +86,7 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
         unreachable_after_ms: args.unreachable_after_ms,
         renew_when_removed: args.renew_when_removed,
         compare_every_seconds: u64::from(args.compare_every_seconds),
+        tombstone_life_ms: args.tombstone_life_seconds.saturating_mul(1_000),
     };
     let stop = stop_signal(args.exit_with_stdin)?;
     let running = replication::start(settings, directory, network, events).await.context("the node could not start")?;

@@ -54,6 +54,12 @@ impl HybridClock {
         self.next(physical_ms)
     }
 
+    /// Never gives a time at or below `floor` from now on. Only for a bound that the members agreed on: it is behind all of
+    /// their clocks.
+    pub fn raise(&mut self, floor: u64) {
+        self.last = self.last.max(floor);
+    }
+
     /// Follows a time seen elsewhere, within bounds.
     pub fn observe(&mut self, time: u64, physical_ms: u64) -> Observation {
         let ahead = ahead_ms(time, physical_ms);

@@ -26,6 +26,7 @@ pub mod auto_deploy;
 pub mod range_digest;
 pub mod range_comparison;
 pub mod copy_verdict;
+pub mod tombstone_collection;
 
 pub use ballot::{Ballot, BallotClass};
 pub use key::Key;

@@ -147,6 +147,9 @@ pub enum Message {
         remaining: u64,
         /// Entries, in order of sequence.
         entries: Vec<FeedEntry>,
+        /// Epoch of the sender's configuration: who has an older one does not take the batch, because the sender may have
+        /// collected tombstones that are still there (`tombstone_collection`).
+        epoch: u64,
     },
     /// Asks for chosen revisions that the asker lacks.
     BodyRequest {

@@ -181,7 +181,7 @@ impl Proposal {
         }
         let known_chosen = *best_chosen || is_write_quorum(configuration, holders);
         let best = best.clone();
-        self.decide(best, known_chosen)
+        self.decide(best, known_chosen, configuration.low_bound.collected)
     }
 
     /// A voter accepted.
@@ -219,12 +219,12 @@ impl Proposal {
     }
 
     /// With a quorum of promises: what to propose, or the answer.
-    fn decide(&mut self, best: Option<Held>, known_chosen: bool) -> Step {
+    fn decide(&mut self, best: Option<Held>, known_chosen: bool, collected: u64) -> Step {
         let current = best.as_ref().map(|held| held.revision.as_ref());
         if let Some(results) = self.find_own(current) {
             return self.answer_or_confirm(best, known_chosen, results);
         }
-        if !self.past_is_certain(current) {
+        if !self.past_is_certain(current, collected) {
             self.phase = Phase::Idle;
             return Step::Unknown;
         }
@@ -245,9 +245,11 @@ impl Proposal {
     }
 
     /// Whether it can be told that no earlier accept of this proposal was applied: none was sent, or the
-    /// document's history tells (each document remembers the last write of each coordinator).
-    fn past_is_certain(&self, current: Option<&Revision>) -> bool {
-        self.sent.iter().all(|sent| current.is_none_or(|revision| revision.excludes(sent.stamp, sent.base_version)))
+    /// document's history tells (each document remembers the last write of each coordinator). What was sent at or below
+    /// the `collected` bound may have been applied, deleted and forgotten since.
+    fn past_is_certain(&self, current: Option<&Revision>, collected: u64) -> bool {
+        let excluded = |sent: &SentAccept| current.is_none_or(|now| now.excludes(sent.stamp, sent.base_version));
+        self.sent.iter().all(|sent| sent.ballot.time > collected && excluded(sent))
     }
 
     /// Answers about `best`, once it is known to be chosen above every accept sent before; else gets it

@@ -85,6 +85,7 @@ mod tests {
             dropped_uuids: vec![],
             settings: DatabaseSettings::default(),
             dropped: false,
+            low_bound: Default::default(),
         }
     }
     fn nodes(ids: &[u64]) -> NodeSet {

@@ -35,6 +35,11 @@ pub enum Change {
         /// The value; `None` when it was accepted here at this ballot.
         revision: Option<Arc<Revision>>,
     },
+    /// A tombstone, or a promise without a value, is collected (`tombstone_collection`).
+    Collect {
+        /// The bound: what is above it stays.
+        through: u64,
+    },
 }
 
 /// One entry of the log.

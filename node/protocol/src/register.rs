@@ -143,6 +143,7 @@ impl Register {
                 self.chosen = Some(held);
                 self.feed_sequence = *feed_sequence;
             }
+            Change::Collect { through } => crate::tombstone_collection::collect(self, *through),
         }
     }
 }

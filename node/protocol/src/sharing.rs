@@ -76,6 +76,7 @@ mod tests {
             dropped_uuids: vec![DatabaseId::from_u128(5)],
             settings: DatabaseSettings::default(),
             dropped: false,
+            low_bound: Default::default(),
         }
     }
     fn copy(uuid: u128, owner: u64, epoch: u64) -> Option<LocalCopy> {

@@ -41,6 +41,7 @@ pub(super) async fn run(node: &Arc<Node>) {
         }
         node.wake.notify_one();
     }
+    super::tombstones::run(node, &configurations).await;
     forget_removed(node, &entries, &configurations).await;
 }
 

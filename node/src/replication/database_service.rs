@@ -6,6 +6,7 @@ use super::node::Node;
 use super::replica::{ClientRead, ClientWrite, Event};
 use super::service::{ChangeCursor, ChangeEntry, Consistency, Page, ReadDocument, Written, seconds};
 use super::system::{overloaded, submit};
+use super::tombstones;
 use crate::storage::StorageError;
 use bytes::Bytes;
 use coequal_protocol::key::COLLECTIONS;
@@ -123,6 +124,10 @@ impl DatabaseService {
             progress: description.progress,
             aligned: view.as_ref().and_then(|view| view.aligned.clone()),
             nodes: nodes.collect(),
+            tombstone_collection: configuration
+                .as_ref()
+                .map(|configuration| tombstones::describe(&self.node, &state, configuration))
+                .unwrap_or_default(),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::databases::{blocking, sign};
 use super::node::{DeployState, Node};
-use super::replica::META_DEPLOYED;
+use super::replica::{META_CONFIGURATION, META_DEPLOYED};
 use crate::storage::{StorageError, Store, StoreIdentity};
 use coequal_protocol::auto_deploy::{self, CopyProgress};
 use coequal_protocol::message::ChosenBody;
@@ -29,19 +29,23 @@ struct StoredProgress {
     after: Option<Vec<u8>>,
     entries: u64,
     bytes: u64,
+    /// Epoch at which this node was taken in. A copy begun before it misses what was deleted and collected in between.
+    #[serde(default)]
+    joined: u64,
 }
 
 impl StoredProgress {
-    fn encode(progress: &CopyProgress) -> bytes::Bytes {
+    fn encode(progress: &CopyProgress, joined: u64) -> bytes::Bytes {
         let CopyProgress { donor, start, after, entries, bytes } = progress.clone();
-        let stored = Self { donor, start, after: after.map(|key| key.as_bytes().to_vec()), entries, bytes };
+        let stored = Self { donor, start, after: after.map(|key| key.as_bytes().to_vec()), entries, bytes, joined };
         // Numbers and ids always serialise; an empty value would make the copy begin again.
         serde_json::to_vec(&stored).unwrap_or_default().into()
     }
 
-    fn decode(json: &[u8]) -> Option<CopyProgress> {
-        let Self { donor, start, after, entries, bytes } = serde_json::from_slice(json).ok()?;
-        Some(CopyProgress {
+    /// The progress of a copy that was begun as this member.
+    fn decode(json: &[u8], expected: u64) -> Option<CopyProgress> {
+        let Self { donor, start, after, entries, bytes, joined } = serde_json::from_slice(json).ok()?;
+        (joined == expected).then_some(CopyProgress {
             donor,
             start,
             after: after.and_then(|bytes| Key::from_bytes(bytes.into())),
@@ -95,7 +99,8 @@ pub(super) async fn run(
 ) -> Result<(), String> {
     let (store, mut progress) = open_staging(node, name, configuration).await.map_err(|e| e.to_string())?;
     let (started, entries_before) = (Instant::now(), progress.entries);
-    let mut request = 0;
+    // An answer to a former copy, late, must never fit this one.
+    let mut request = node.now_ms() << 20;
     loop {
         if !still_wanted(node, name, configuration) {
             drop(store);
@@ -131,7 +136,8 @@ pub(super) async fn run(
             break;
         }
         check_space(node, &progress, range.total)?;
-        progress = write_range(&store, progress, range.bodies).await.map_err(|e| e.to_string())?;
+        let joined = joined_at(configuration, node.id);
+        progress = write_range(&store, progress, range.bodies, joined).await.map_err(|e| e.to_string())?;
         show(shown, &progress, range.total, entries_before, started.elapsed());
     }
     finish(node, name, configuration, store, &progress).await.map_err(|e| e.to_string())
@@ -166,8 +172,14 @@ fn still_wanted(node: &Node, name: &DatabaseName, configuration: &Configuration)
         && state.databases.get(name).is_some_and(|known| {
             known.configuration.uuid == configuration.uuid
                 && known.configuration.is_member(node.id)
+                && joined_at(&known.configuration, node.id) == joined_at(configuration, node.id)
                 && !known.configuration.dropped
         })
+}
+
+/// Epoch at which a node was taken in.
+fn joined_at(configuration: &Configuration, node: NodeId) -> u64 {
+    configuration.joined.get(&node).copied().unwrap_or(0)
 }
 
 /// The donor so far if it is still there, else a reachable voter, ONLINE ones first.
@@ -195,10 +207,11 @@ async fn open_staging(
     let (node, name, configuration) = (Arc::clone(node), name.clone(), configuration.clone());
     blocking(move || {
         let path = node.directory.staging_path(&name);
+        let joined = joined_at(&configuration, node.id);
         if path.exists() {
             if let Ok(store) = Store::open(&path, &node.settings.store)
                 && store.identity().database == configuration.uuid
-                && let Some(progress) = store.meta(META_PROGRESS).and_then(|json| StoredProgress::decode(&json))
+                && let Some(progress) = store.meta(META_PROGRESS).and_then(|json| StoredProgress::decode(&json, joined))
             {
                 return Ok((Arc::new(store), progress));
             }
@@ -215,6 +228,7 @@ async fn write_range(
     store: &Arc<Store>,
     mut progress: CopyProgress,
     bodies: Vec<ChosenBody>,
+    joined: u64,
 ) -> Result<CopyProgress, StorageError> {
     let store = Arc::clone(store);
     blocking(move || {
@@ -222,7 +236,7 @@ async fn write_range(
             progress.add(&body.key, body.revision.body.as_ref().map_or(0, bytes::Bytes::len));
             append_chosen(&store, body)?;
         }
-        let value = StoredProgress::encode(&progress);
+        let value = StoredProgress::encode(&progress, joined);
         store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value })?;
         commit(&store)?;
         Ok(progress)
@@ -270,7 +284,13 @@ async fn finish(
     let newest =
         node.state().databases.get(name).map_or_else(|| configuration.clone(), |known| known.configuration.clone());
     let (node, name, progress) = (Arc::clone(node), name.clone(), progress.clone());
+    let same_member = joined_at(&newest, node.id) == joined_at(configuration, node.id);
     blocking(move || {
+        if !same_member {
+            // Taken out and in again meanwhile: the copy begins anew.
+            drop(store);
+            return node.directory.discard_staging(&name);
+        }
         store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
         store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: bytes::Bytes::new() })?;
         if let Some((source, feed, sequence)) = progress.cursor() {
@@ -285,6 +305,12 @@ async fn finish(
     .await
 }
 
+/// Whether a folder was copied when nothing had been collected that it might still hold alive.
+fn knows_what_is_collected(copied: &Store, configuration: &Configuration) -> bool {
+    let theirs = copied.meta(META_CONFIGURATION).and_then(|json| serde_json::from_slice::<Configuration>(&json).ok());
+    theirs.map_or(0, |theirs| theirs.low_bound.collected) == configuration.low_bound.collected
+}
+
 /// A folder that was copied by hand from another node: its chosen revisions become the beginning of this node's
 /// own copy, its promises and accepts are left behind. The folder itself is set aside.
 pub(super) async fn head_start(
@@ -296,6 +322,12 @@ pub(super) async fn head_start(
     let (node, name, configuration) = (Arc::clone(node), name.clone(), configuration.clone());
     blocking(move || {
         node.directory.discard_staging(&name)?;
+        if !knows_what_is_collected(&copied, &configuration) {
+            drop(copied);
+            let place = node.directory.set_aside(&name)?;
+            tracing::info!(database = %name, place = %place.display(), "a copied folder from before tombstones were collected is no head start; set aside");
+            return Ok(());
+        }
         let identity = StoreIdentity { database: configuration.uuid, name: name.clone() };
         let store = Store::create(&node.directory.staging_path(&name), &identity, &node.settings.store)?;
         let mut after: Option<Key> = None;

@@ -4,7 +4,7 @@ use super::error::ServiceError;
 use super::node::Node;
 use super::{databases, join, system};
 use coequal_protocol::Message;
-use coequal_types::{ClusterId, Configuration, DatabaseName, DatabaseSettings, NodeEntry, NodeId};
+use coequal_types::{ClusterId, Configuration, DatabaseName, DatabaseSettings, LowBound, NodeEntry, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,6 +37,7 @@ pub(super) async fn run(node: &Arc<Node>) -> Result<bool, ServiceError> {
         dropped_uuids: Vec::new(),
         settings: DatabaseSettings::default(),
         dropped: false,
+        low_bound: LowBound::default(),
     };
     let store = databases::create(node, &configuration).await.map_err(|e| ServiceError::Conflict(e.to_string()))?;
     drop(store);

@@ -52,6 +52,12 @@ pub(super) fn samples(node: &Node) -> Vec<MetricSample> {
                 state.nodes.get(peer).map_or_else(|| peer.to_string(), |e| e.name.to_string())
             };
             open_database(&mut samples, &name, handle, names);
+            samples.push(gauge(
+                "coequal_low_bound_missing_nodes",
+                "Nodes without which the collection of tombstones does not go on.",
+                vec![("database", name.clone())],
+                float(super::tombstones::waits_for(node, &state, &known.configuration).len() as u64),
+            ));
         }
     }
     drop(state);
@@ -146,7 +152,7 @@ fn comparison(
 /// Name, help and value.
 type Row = (&'static str, &'static str, f64);
 
-fn gauges(handle: &super::database_loop::ReplicaHandle) -> [Row; 6] {
+fn gauges(handle: &super::database_loop::ReplicaHandle) -> [Row; 8] {
     let (view, counts) = (handle.view(), handle.store.counts());
     let pressure = f64::from(handle.store.overlay_pressure());
     [
@@ -164,18 +170,40 @@ fn gauges(handle: &super::database_loop::ReplicaHandle) -> [Row; 6] {
             "Memory of writes not yet in a checkpoint, relative to its setting.",
             pressure,
         ),
+        (
+            "coequal_low_bound_agreed_timestamp_seconds",
+            "Unix time before which no write is taken any more, agreed on to collect tombstones.",
+            seconds(view.configuration.low_bound.agreed),
+        ),
+        (
+            "coequal_low_bound_collected_timestamp_seconds",
+            "Unix time before which deleted documents are forgotten.",
+            seconds(view.configuration.low_bound.collected),
+        ),
     ]
 }
 
-fn counters(handle: &super::database_loop::ReplicaHandle) -> [Row; 5] {
+/// Unix seconds of a ballot's time.
+fn seconds(time: u64) -> f64 {
+    float(coequal_protocol::clock::physical_ms(time)) / 1e3
+}
+
+fn counters(handle: &super::database_loop::ReplicaHandle) -> [Row; 7] {
     let read = |value: &AtomicU64| float(value.load(Ordering::Relaxed));
     let counters = &handle.counters;
     let seconds = read(&counters.commit_micros) / 1e6;
+    let view = handle.view();
     [
         ("coequal_log_commits_total", "Commits (fsyncs) of the log.", read(&counters.commits)),
         ("coequal_log_commit_seconds_total", "Time spent in commits of the log.", seconds),
         ("coequal_checkpoints_total", "Checkpoints written.", read(&counters.checkpoints)),
         ("coequal_learned_revisions_total", "Chosen revisions that became known here.", read(&counters.learned)),
         ("coequal_status_changes_total", "Changes of the database's status here.", read(&counters.status_changes)),
+        ("coequal_collected_tombstones_total", "Tombstones collected here.", float(view.collected_tombstones)),
+        (
+            "coequal_collected_promises_total",
+            "Promises without a value collected here.",
+            float(view.collected_promises),
+        ),
     ]
 }

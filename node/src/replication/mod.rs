@@ -14,6 +14,7 @@ mod initialize;
 mod caretaker;
 mod recovery;
 mod system;
+mod tombstones;
 mod databases;
 mod deploy;
 mod comparisons;
@@ -111,6 +112,7 @@ pub(crate) async fn idle_service() -> NodeService {
         unreachable_after_ms: 1500,
         renew_when_removed: false,
         compare_every_seconds: 0,
+        tombstone_life_ms: 86_400_000,
     };
     let running = start(settings, directory, network, events).await.expect("node");
     let _ = std::fs::remove_dir_all(path);

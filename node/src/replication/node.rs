@@ -39,6 +39,8 @@ pub struct NodeSettings {
     pub renew_when_removed: bool,
     /// How often each database is compared with the other nodes' copies, in seconds; 0: never by itself.
     pub compare_every_seconds: u64,
+    /// How long tombstones and the request ids in them are kept at least, in milliseconds.
+    pub tombstone_life_ms: u64,
 }
 
 /// Where a database stands on this node.
@@ -167,6 +169,7 @@ impl Node {
     /// This node's word about itself.
     pub fn report(&self) -> NodeReport {
         let now_ms = self.now_ms();
+        let horizon = super::tombstones::horizon(self.clock, self.settings.tombstone_life_ms);
         let state = self.state();
         let unreachable = |node: &NodeId| {
             let ms = state.detector.unreachable_ms(*node, 0, now_ms);
@@ -177,6 +180,11 @@ impl Node {
             databases: state.databases.values().map(LocalDatabase::on_node).collect(),
             epochs: state.databases.values().map(|d| (d.configuration.uuid, d.epochs())).collect(),
             unreachable_ms: state.nodes.keys().filter_map(unreachable).collect(),
+            low_bounds: state
+                .databases
+                .values()
+                .filter_map(|known| Some((known.configuration.uuid, known.low_bound_word(horizon)?)))
+                .collect(),
         }
     }
 

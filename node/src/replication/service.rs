@@ -245,6 +245,7 @@ impl NodeService {
             dropped_uuids,
             settings: settings.clone(),
             dropped: false,
+            low_bound: super::tombstones::first_bound(&self.node),
         };
         match system::write(&handle, key.clone(), &configuration, stamp, deadline_ms).await {
             Ok(_) => {

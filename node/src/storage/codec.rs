@@ -239,6 +239,7 @@ impl Writer {
             Change::Accept { .. } => 2,
             Change::Chosen { revision: None, .. } => 3,
             Change::Chosen { revision: Some(_), .. } => 4,
+            Change::Collect { .. } => 7,
         });
         self.blob(key.as_bytes());
         match change {
@@ -254,6 +255,7 @@ impl Writer {
                     self.revision(revision);
                 }
             }
+            Change::Collect { through } => self.number(*through),
         }
     }
 }
@@ -403,6 +405,7 @@ impl<'a> Reader<'a> {
                 let name = String::from_utf8(self.blob()?.to_vec()).map_err(|_| CodecError("a name is not UTF-8"))?;
                 Ok(LogRecord::Meta { name, value: Bytes::copy_from_slice(self.blob()?) })
             }
+            7 => Ok(LogRecord::Register { key: self.key()?, change: Change::Collect { through: self.number()? } }),
             _ => Err(CodecError("a kind of record is not known")),
         }
     }

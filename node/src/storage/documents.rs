@@ -216,11 +216,13 @@ fn write_frozen(transaction: &WriteTransaction, frozen: &Frozen) -> Result<(), r
     let (mut gone, mut pending) = (Vec::new(), Vec::new());
     let mut registers = transaction.open_table(REGISTERS)?;
     for (key, entry) in &overlay.entries {
-        if entry.register.is_empty() {
-            continue;
-        }
         let key_bytes: &[u8] = key.0.as_bytes();
-        registers.insert(key_bytes, seal(key_bytes, &encode_register(&entry.register)).as_slice())?;
+        if entry.register.is_empty() {
+            // Collected, or never written; the feed's entry goes below.
+            registers.remove(key_bytes)?;
+        } else {
+            registers.insert(key_bytes, seal(key_bytes, &encode_register(&entry.register)).as_slice())?;
+        }
         if entry.stored.feed_sequence != 0 && entry.stored.feed_sequence != entry.register.feed_sequence {
             gone.push(entry.stored.feed_sequence);
         }

@@ -12,8 +12,9 @@ pub(super) struct Migration {
     pub(super) run: fn(&WriteTransaction) -> Result<(), redb::Error>,
 }
 
-/// All steps, in order. Format 1 is the first.
-pub(super) const ALL: &[Migration] = &[];
+/// All steps, in order. Format 1 is the first. Format 2 has a kind of log record more, for collected tombstones: nothing
+/// has to be rewritten, but a program that does not know it must refuse the files.
+pub(super) const ALL: &[Migration] = &[Migration { to: 2, run: |_| Ok(()) }];
 
 /// Brings a file to the newest format; refuses one that is newer.
 pub(super) fn migrate(database: &Database, path: &Path, known: u32, steps: &[Migration]) -> Result<(), StorageError> {
@@ -108,6 +109,16 @@ mod tests {
     fn a_format_before_the_first_is_not_taken_for_the_first() {
         let error = migrate(&database_of_format(0), Path::new("test"), 1, ALL).unwrap_err();
         assert!(matches!(error, StorageError::Damaged { .. }) && error.to_string().contains("format 0"), "{error}");
+    }
+
+    #[test]
+    fn files_that_may_have_records_of_collecting_are_refused_by_a_program_that_does_not_know_them() {
+        let path = Path::new("test");
+        let database = database_of_format(1);
+        migrate(&database, path, crate::storage::tables::FORMAT, ALL).unwrap();
+        assert_eq!(format_of(&database).unwrap(), Some(2));
+        let error = migrate(&database, path, 1, &[]).unwrap_err();
+        assert!(matches!(error, StorageError::NewerFormat { found: 2, known: 1, .. }), "{error}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod page_sums;
 mod scan;
 mod state;
 mod store;
+mod sweep;
 mod tables;
 
 #[cfg(feature = "fuzzing")]
@@ -42,6 +43,9 @@ mod disk_full_test;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 mod store_test;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+mod sweep_test;
 
 pub use checkpoint::CheckpointReport;
 pub use data_directory::DataDirectory;

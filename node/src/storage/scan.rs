@@ -72,9 +72,9 @@ impl Store {
                 return false;
             }
             while let Some((newer, held)) = memory.next_if(|(newer, _)| room && *newer < key) {
-                room = page.push(newer, held);
+                room = held.is_none_or(|held| page.push(newer, held));
             }
-            // Memory hides the file: the same key comes from there, in its turn.
+            // Memory hides the file: the same key comes from there, in its turn, or is not there any more.
             let hidden = memory.peek().is_some_and(|(newer, _)| *newer == key);
             if let Some(held) = register.chosen.filter(|_| room && !hidden) {
                 room = page.push(key, held);
@@ -83,7 +83,7 @@ impl Store {
         })?;
         drop(reading);
         while let Some((key, held)) = memory.next().filter(|_| room) {
-            room = page.push(key, held);
+            room = held.is_none_or(|held| page.push(key, held));
         }
         Ok(page.bodies)
     }
@@ -144,14 +144,20 @@ impl Store {
     }
 }
 
-/// Takes the chosen revisions of a layer that no newer layer has, as many as a page can need.
-fn collect(overlay: &Overlay, from: Bound<&[u8]>, page: &Page<'_>, into: &mut BTreeMap<Key, Held>) {
+/// Takes the chosen revisions of a layer that no newer layer has, as many as a page can need, and with them the keys
+/// that have none any more: they hide what older layers say.
+fn collect(overlay: &Overlay, from: Bound<&[u8]>, page: &Page<'_>, into: &mut BTreeMap<Key, Option<Held>>) {
     let entries = overlay.entries.range::<[u8], _>((from, Bound::Unbounded));
-    let chosen = entries
-        .take_while(|(key, _)| key.0.as_bytes().starts_with(page.prefix))
-        .filter_map(|(key, entry)| Some((&key.0, entry.register.chosen.as_ref()?)));
-    for (key, held) in chosen.take(page.entries_max) {
-        into.entry(key.clone()).or_insert_with(|| held.clone());
+    let mut taken = 0;
+    for (key, entry) in entries.take_while(|(key, _)| key.0.as_bytes().starts_with(page.prefix)) {
+        let chosen = &entry.register.chosen;
+        if chosen.is_some() || entry.stored.feed_sequence != 0 {
+            into.entry(key.0.clone()).or_insert_with(|| chosen.clone());
+        }
+        taken += usize::from(chosen.is_some());
+        if taken == page.entries_max {
+            break;
+        }
     }
 }
 

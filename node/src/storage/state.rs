@@ -119,7 +119,7 @@ impl Live {
         self.open_row.push(record);
         self.log_bytes += (self.open_row.bytes() - before) as u64;
         self.open_urgent |= match record {
-            LogRecord::Register { change, .. } => !matches!(change, Change::Chosen { .. }),
+            LogRecord::Register { change, .. } => !matches!(change, Change::Chosen { .. } | Change::Collect { .. }),
             LogRecord::Meta { .. } => true,
             LogRecord::Cursor { .. } => false,
         };

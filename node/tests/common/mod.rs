@@ -39,6 +39,7 @@ pub async fn start(path: &Path, name: &str, listen: &str, join: Vec<String>) -> 
         unreachable_after_ms: 1500,
         renew_when_removed: false,
         compare_every_seconds: 0,
+        tombstone_life_ms: 86_400_000,
     };
     let running = replication::start(settings, directory, network, events).await.expect("node");
     TestNode { running, peer_address }

@@ -38,6 +38,20 @@ pub struct Configuration {
     /// A dropped database keeps its configuration so that late nodes learn of the drop.
     #[serde(default)]
     pub dropped: bool,
+    /// How far tombstones are collected.
+    #[serde(default)]
+    pub low_bound: LowBound,
+}
+
+/// How far back ballots are refused and tombstones forgotten, for the collection of tombstones. Times of ballots (hybrid
+/// clock); neither ever goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LowBound {
+    /// Every prepare and accept with a ballot of this time or an earlier one is refused.
+    pub agreed: u64,
+    /// Tombstones with a ballot of this time or an earlier one do not exist any more; at most `agreed`.
+    pub collected: u64,
 }
 
 impl Configuration {
@@ -118,6 +132,7 @@ mod tests {
             dropped_uuids: vec![DatabaseId::from_u128(8)],
             settings: DatabaseSettings::default(),
             dropped: false,
+            low_bound: LowBound { agreed: 9, collected: 4 },
         };
         let json = serde_json::to_string(&configuration).unwrap();
         assert_eq!(serde_json::from_str::<Configuration>(&json).unwrap(), configuration, "{json}");

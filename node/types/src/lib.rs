@@ -10,7 +10,7 @@ pub mod configuration;
 pub mod document;
 pub mod rest;
 
-pub use configuration::{Configuration, NodeEntry};
+pub use configuration::{Configuration, LowBound, NodeEntry};
 pub use document::{Document, DocumentError};
 pub use ids::{ClusterId, DatabaseId, Incarnation, NodeId};
 pub use names::{CollectionName, DatabaseName, DocumentKey, NameError, NodeName};

@@ -200,6 +200,27 @@ pub struct ReplicationDescription {
     pub aligned: Option<AlignmentPoint>,
     /// Every node of the database.
     pub nodes: Vec<ReplicaView>,
+    /// How far tombstones of deleted documents are collected.
+    #[serde(default)]
+    pub tombstone_collection: TombstoneCollection,
+}
+
+/// How far tombstones of deleted documents are collected, as the answering node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TombstoneCollection {
+    /// Deleted documents that the answering node remembers.
+    pub tombstones: u64,
+    /// How long they are remembered at least by the answering node's setting; the longest of all nodes counts.
+    pub life_seconds: u64,
+    /// Nothing is written any more with a ballot from before this Unix time in milliseconds.
+    pub refused_before_unix_ms: u64,
+    /// The answering node holds everything written before this Unix time in milliseconds.
+    pub complete_before_unix_ms: u64,
+    /// What was deleted before this Unix time in milliseconds is forgotten by all nodes.
+    pub collected_before_unix_ms: u64,
+    /// Nodes without which collecting does not go on: away, being deployed, or not aligned yet.
+    pub waits_for: Vec<NodeId>,
 }
 
 /// When and against what a database was last aligned (G4).

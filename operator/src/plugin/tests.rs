@@ -215,6 +215,7 @@ fn what_nodes_say_replaces_what_status_rounds() {
     };
     let mut first = look(0, DatabaseStatus::Online, None);
     first.replication.push(ReplicationDescription {
+        tombstone_collection: Default::default(),
         name: "orders".parse().unwrap(),
         uuid,
         epoch: 3,

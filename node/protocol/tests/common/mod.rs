@@ -37,6 +37,7 @@ pub fn configuration(voters: &[u64], old: Option<&[u64]>) -> Configuration {
         dropped_uuids: vec![],
         settings: DatabaseSettings::default(),
         dropped: false,
+        low_bound: Default::default(),
     }
 }
 

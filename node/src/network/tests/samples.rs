@@ -150,14 +150,15 @@ fn feeds() -> Vec<BoxedStrategy<Message>> {
                 Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies, own_feed, durable }
             })
             .boxed(),
-        (n(), n(), n(), n(), n(), vec(feed_entry(), 0..4))
-            .prop_map(|(request, feed, after, through, remaining, entries)| Message::FeedBatch {
+        (n(), n(), n(), n(), n(), vec(feed_entry(), 0..4), n())
+            .prop_map(|(request, feed, after, through, remaining, entries, epoch)| Message::FeedBatch {
                 request,
                 feed,
                 after,
                 through,
                 remaining,
                 entries,
+                epoch,
             })
             .boxed(),
         vec(key(), 0..5).prop_map(|keys| Message::BodyRequest { keys }).boxed(),

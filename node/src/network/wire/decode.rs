@@ -156,6 +156,7 @@ impl TryFrom<wire::FeedBatch> for Message {
             through: wire.through,
             remaining: wire.remaining,
             entries: unpack::<WireFeedEntry, _>("entries", LIST_ENTRIES_MAX, wire.entries)?,
+            epoch: wire.epoch,
         })
     }
 }

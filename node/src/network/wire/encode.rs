@@ -101,14 +101,17 @@ fn feed(message: &Message) -> Option<Body> {
         Message::Recalled { feed, durable, incarnation } => {
             Body::Recalled(wire::Recalled { feed: *feed, durable: *durable, incarnation: *incarnation })
         }
-        Message::FeedBatch { request, feed, after, through, remaining, entries } => Body::FeedBatch(wire::FeedBatch {
-            request: *request,
-            feed: *feed,
-            after: *after,
-            through: *through,
-            remaining: *remaining,
-            entries: pack(entries.iter().map(WireFeedEntry::from)),
-        }),
+        Message::FeedBatch { request, feed, after, through, remaining, entries, epoch } => {
+            Body::FeedBatch(wire::FeedBatch {
+                request: *request,
+                feed: *feed,
+                after: *after,
+                through: *through,
+                remaining: *remaining,
+                entries: pack(entries.iter().map(WireFeedEntry::from)),
+                epoch: *epoch,
+            })
+        }
         Message::BodyRequest { keys } => {
             Body::BodyRequest(wire::BodyRequest { keys: pack(keys.iter().map(WireKey::from)) })
         }

@@ -217,6 +217,8 @@ pub(super) struct FeedBatch {
     /// Packed [`super::values::WireFeedEntry`].
     #[prost(bytes = "bytes", tag = "6")]
     pub entries: Bytes,
+    #[prost(uint64, tag = "7")]
+    pub epoch: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -24,7 +24,8 @@ impl Replica {
             return;
         }
         let Some((register, lsn)) = self.load(&key) else { return };
-        let (answer, change) = register.prepare(ballot);
+        let (answer, change) = self.guard().prepare(&register, ballot);
+        self.check_change(change.as_ref());
         self.observe(ballot);
         if from != self.me {
             self.slots.forget_recent(&key);
@@ -42,7 +43,8 @@ impl Replica {
             return;
         }
         let Some((register, lsn)) = self.load(&key) else { return };
-        let (answer, change) = register.accept(ballot, revision, 0);
+        let (answer, change) = self.guard().accept(&register, ballot, revision);
+        self.check_change(change.as_ref());
         self.observe(ballot);
         let gate = match change {
             Some(change) => self.append(LogRecord::Register { key: key.clone(), change }),

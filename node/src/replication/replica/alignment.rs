@@ -87,11 +87,12 @@ impl Replica {
         self.next_tick_ms = self.now.monotonic_ms;
     }
 
-    /// A joint epoch began: its new voters show that they hold everything chosen so far, while they serve on.
+    /// A joint epoch began, or one with a higher low bound: its new voters, or all its members, show that they hold
+    /// everything chosen so far, while they serve on.
     pub(super) fn start_epoch_alignment(&mut self) {
         let joins = self.configuration.joint_with.is_some() && self.configuration.voters.contains(&self.me);
         self.epoch_alignment = None;
-        if joins {
+        if joins || self.is_to_complete() {
             let id = self.id();
             let alignment = Alignment::new(id, self.me, &self.configuration, self.new_disk);
             self.epoch_alignment = Some(Running::new(alignment));
@@ -218,6 +219,7 @@ impl Replica {
 
     /// Others may rely on what this node holds only once it is on disk: that is said when the log has got there.
     fn note_aligned(&mut self, epoch: u64) {
+        self.note_aligned_bound();
         let value = bytes::Bytes::copy_from_slice(&epoch.to_be_bytes());
         if let Some(lsn) = self.append(LogRecord::Meta { name: META_ALIGNED.to_owned(), value }) {
             self.aligned_at = Some((epoch, lsn));

@@ -36,6 +36,7 @@ impl Replica {
             return;
         }
         self.configuration = configuration;
+        self.clock.raise(self.configuration.low_bound.agreed);
         self.record_configuration();
         if !self.configuration.is_member(self.me) || self.configuration.dropped {
             self.set_status(DatabaseStatus::NotAvailable);

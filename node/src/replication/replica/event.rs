@@ -129,6 +129,12 @@ pub struct ReplicaView {
     pub disk_full: bool,
     /// Comparison with the other voters' copies.
     pub comparison: ComparisonView,
+    /// Complete up to this time of ballots, on disk (`tombstone_collection`).
+    pub complete: u64,
+    /// Tombstones collected here since the start.
+    pub collected_tombstones: u64,
+    /// Promises without a value collected here since the start.
+    pub collected_promises: u64,
 }
 
 /// How the comparison of ranges stands.

@@ -7,7 +7,7 @@ use coequal_protocol::quorum::sources_needed;
 use coequal_protocol::record::{FeedId, LogRecord};
 use coequal_protocol::{Ballot, Key};
 use coequal_types::{DatabaseStatus, NodeId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 const ENTRIES_MAX: u32 = 4096;
 const BYTES_MAX: u32 = 1 << 20;
@@ -48,7 +48,8 @@ struct WaitingBatch {
     feed: FeedId,
     through: u64,
     remaining: u64,
-    missing: BTreeSet<Key>,
+    /// The ballots that were announced: a body that comes late, from before, is none of these.
+    missing: BTreeMap<Key, Ballot>,
     asked_ms: u64,
 }
 
@@ -80,6 +81,7 @@ pub(super) struct Batch {
     pub after: u64,
     pub through: u64,
     pub remaining: u64,
+    pub epoch: u64,
 }
 
 /// From whose feed the newest entries came: they need not go back there.
@@ -228,7 +230,8 @@ impl Replica {
             Ok(remaining) => remaining,
             Err(error) => return self.on_storage_error(&error),
         };
-        self.send(to, Message::FeedBatch { request: request.request, feed, after, through, remaining, entries });
+        let (request, epoch) = (request.request, self.configuration.epoch);
+        self.send(to, Message::FeedBatch { request, feed, after, through, remaining, entries, epoch });
     }
 
     pub(super) fn on_feed_batch(&mut self, from: NodeId, batch: &Batch, entries: Vec<FeedEntry>) {
@@ -238,7 +241,13 @@ impl Replica {
         if self.disk_full || peer.pull.request.is_none_or(|(request, _)| request != batch.request) {
             return;
         }
-        peer.pull.asked_ms = peer.pull.request.take().map_or(0, |(_, sent_ms)| sent_ms);
+        let asked_ms = peer.pull.request.take().map_or(0, |(_, sent_ms)| sent_ms);
+        if batch.epoch > self.configuration.epoch {
+            // The source may have collected tombstones that are here; it tells the configuration, and is asked again.
+            let (epoch, configuration) = (self.configuration.epoch, self.configuration_json());
+            return self.send(from, Message::StaleEpoch { epoch, configuration });
+        }
+        peer.pull.asked_ms = asked_ms;
         let expected = if feed == batch.feed { sequence } else { 0 };
         if batch.after != expected {
             return self.pull_from(from);
@@ -247,9 +256,7 @@ impl Replica {
         peer.pull.patience_ms = PULL_RETRY_MS;
         let mut missing = Vec::new();
         for entry in entries {
-            if let Some(key) = self.take_entry(from, entry) {
-                missing.push(key);
-            }
+            missing.extend(self.take_entry(from, entry));
         }
         if missing.is_empty() {
             return self.finish_batch(from, batch.feed, batch.through, batch.remaining);
@@ -264,15 +271,15 @@ impl Replica {
         self.ask_bodies(from, waiting);
     }
 
-    /// Learns an entry; gives back the key if its body has to be asked for.
-    fn take_entry(&mut self, from: NodeId, entry: FeedEntry) -> Option<Key> {
+    /// Learns an entry; gives back key and ballot if its body has to be asked for.
+    fn take_entry(&mut self, from: NodeId, entry: FeedEntry) -> Option<(Key, Ballot)> {
         let (register, _) = self.load(&entry.key)?;
         self.observe(entry.ballot);
-        if entry.ballot <= register.chosen_ballot() {
+        if entry.ballot <= register.chosen_ballot() || self.guard().is_stale(&register, entry.ballot) {
             return None;
         }
         if entry.revision.is_none() && register.needs_body(entry.ballot) {
-            return Some(entry.key);
+            return Some((entry.key, entry.ballot));
         }
         self.learn_from_feed(from, &entry.key, entry.ballot, entry.revision.as_ref());
         None
@@ -290,7 +297,7 @@ impl Replica {
     }
 
     fn ask_bodies(&mut self, from: NodeId, waiting: WaitingBatch) {
-        let keys = waiting.missing.iter().take(BODY_KEYS_MAX).cloned().collect();
+        let keys = waiting.missing.keys().take(BODY_KEYS_MAX).cloned().collect();
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.pull.waits_for = Some(waiting);
         }
@@ -323,8 +330,13 @@ impl Replica {
         let Some(mut waiting) = self.peers.get_mut(&from).and_then(|peer| peer.pull.waits_for.take()) else { return };
         let before = waiting.missing.len();
         for body in bodies {
+            if waiting.missing.get(&body.key).is_none_or(|announced| body.ballot < *announced) {
+                continue;
+            }
             waiting.missing.remove(&body.key);
-            self.learn_from_feed(from, &body.key, body.ballot, Some(&body.revision));
+            if !self.is_stale_copy(&body.key, body.ballot) {
+                self.learn_from_feed(from, &body.key, body.ballot, Some(&body.revision));
+            }
         }
         if waiting.missing.is_empty() {
             return self.finish_batch(from, waiting.feed, waiting.through, waiting.remaining);

@@ -16,6 +16,7 @@ mod epochs;
 mod comparison;
 mod compared;
 mod verdict;
+mod tombstones;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 
@@ -81,6 +82,7 @@ pub struct Replica {
     superseded: Option<Configuration>,
     next_tick_ms: u64,
     comparing: comparison::Comparing,
+    tombstones: tombstones::Tombstones,
 }
 
 /// What a replica needs to start.
@@ -105,6 +107,7 @@ impl Replica {
         let floor = start.store.meta(META_CLOCK).and_then(|b| b.as_ref().try_into().ok().map(u64::from_be_bytes));
         let (feed, durable) = (start.store.feed_id(), start.store.durable());
         let own_disk = disk_check::OwnDisk::new(start.me, feed, durable, start.incarnation, &start.configuration);
+        let tombstones = tombstones::Tombstones::new(&start.store);
         let mut replica = Self {
             own_disk,
             me: start.me,
@@ -141,8 +144,10 @@ impl Replica {
             superseded: None,
             next_tick_ms: 0,
             comparing: comparison::Comparing::default(),
+            tombstones,
         };
         replica.recall_last_comparison();
+        replica.clock.raise(replica.configuration.low_bound.agreed);
         replica.record_configuration();
         replica.start_alignment();
         replica
@@ -182,6 +187,7 @@ impl Replica {
                 self.pull_feeds();
                 self.run_alignments();
                 self.settle_stale_keys();
+                self.run_tombstones();
                 self.note_clock();
                 self.run_comparison();
             }
@@ -218,6 +224,7 @@ impl Replica {
 
     fn on_durable(&mut self, lsn: Lsn) {
         self.publish_aligned_epoch(lsn);
+        self.publish_complete(lsn);
         while self.gated.front().is_some_and(|(gate, _)| *gate <= lsn) {
             match self.gated.pop_front() {
                 Some((_, Gated::Send(to, message))) => self.effects.sends.push((to, message)),
@@ -289,8 +296,8 @@ impl Replica {
                 let serve = feed::Request { request, feed, after, entries_max, bytes_max, bodies };
                 self.on_feed_request(from, serve);
             }
-            Message::FeedBatch { request, feed, after, through, remaining, entries } => {
-                let batch = feed::Batch { request, feed, after, through, remaining };
+            Message::FeedBatch { request, feed, after, through, remaining, entries, epoch } => {
+                let batch = feed::Batch { request, feed, after, through, remaining, epoch };
                 self.on_feed_batch(from, &batch, entries);
             }
             Message::BodyRequest { keys } => self.on_body_request(from, keys),
@@ -358,9 +365,10 @@ impl Replica {
         }
     }
 
+    /// A register, and the log row that touched it last, without what is collected.
     fn load(&mut self, key: &Key) -> Option<(Register, Lsn)> {
         match self.store.register(key) {
-            Ok(found) => Some(found),
+            Ok(found) => self.clear(key, found),
             Err(error) => {
                 self.on_storage_error(&error);
                 None
@@ -440,6 +448,9 @@ impl Replica {
             writes_in_flight: self.slots.len() as u64,
             disk_full: self.disk_full,
             comparison: self.comparison_view(),
+            complete: self.tombstones.said(),
+            collected_tombstones: self.tombstones.collected,
+            collected_promises: self.tombstones.promises,
         }
     }
 

@@ -350,6 +350,7 @@ fn roles(roles: &[Role], changing: bool, auto_deploy: bool) -> Observed {
     };
     seen.nodes[0].databases = Some(vec![database(DatabaseSettings { auto_deploy, ..DatabaseSettings::default() })]);
     seen.nodes[0].replication = vec![ReplicationDescription {
+        tombstone_collection: Default::default(),
         name: "o".parse().unwrap(),
         uuid: Uuid::from_u128(1),
         epoch: 4,

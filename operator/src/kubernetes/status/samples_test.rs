@@ -69,6 +69,7 @@ fn cluster(nodes: u32) -> Observed {
 /// `orders-2` behind by 3456 entries, in the eyes of `orders-0`.
 fn behind(observed: &mut Observed) {
     observed.nodes[0].replication = vec![ReplicationDescription {
+        tombstone_collection: Default::default(),
         name: "orders".parse().unwrap(),
         uuid: DATABASE,
         epoch: 3,

@@ -197,6 +197,7 @@ fn what_did_not_change_is_written_the_same() {
     assert_eq!(facts_of(&cluster(3), &before, 99), before, "time alone writes nothing");
     let mut busy = cluster(3);
     busy.nodes[0].replication = vec![ReplicationDescription {
+        tombstone_collection: Default::default(),
         name: "o".parse().unwrap(),
         uuid: DATABASE,
         epoch: 3,
