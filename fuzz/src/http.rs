@@ -116,6 +116,8 @@ async fn node(initialize: bool) -> RunningNode {
         store: StoreSettings { cache_bytes: 16 << 20, overlay_bytes: 4 << 20 },
         unreachable_after_ms: 1500,
         renew_when_removed: false,
+        compare_every_seconds: 0,
+        tombstone_life_ms: 86_400_000,
     };
     let running = replication::start(settings, directory, network, events).await.expect("a node");
     if initialize {

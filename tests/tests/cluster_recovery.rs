@@ -99,7 +99,7 @@ async fn metric(client: &Client, line: &str) -> Option<String> {
 async fn refuses_what_is_wrong(client: &Client, uuid: &str, me: &str, lost: &[&str; 2]) {
     let [one, two] = *lost;
     for (sent, status, says) in [
-        (body("00000000-0000-4000-8000-000000000000", &lost, true), 409, "belongs to cluster"),
+        (body("00000000-0000-4000-8000-000000000000", lost, true), 409, "belongs to cluster"),
         (body(uuid, lost, false), 422, "acceptDataLoss is not true"),
         (body(uuid, &[], true), 422, "lostNodes names nobody"),
         (body(uuid, &[me, one], true), 422, "this very node"),

@@ -119,23 +119,27 @@ impl Alignment {
 
     /// A voter answered with its sample. Samples count only once a majority of the voters is known to have
     /// adopted this epoch: before that, something may still be chosen by the former quorums alone.
-    pub fn on_sample(&mut self, from: NodeId, epoch: u64, sample: SourceSample) {
+    ///
+    /// True when the sample is one of those that this alignment rests on.
+    pub fn on_sample(&mut self, from: NodeId, epoch: u64, sample: SourceSample) -> bool {
         if epoch < self.epoch || from == self.me || !self.voters.contains(&from) {
-            return;
+            return false;
         }
         if !self.adoption_complete() {
             self.adopted.insert(from);
             // The sample that completes the adoption was taken at a time when it may not have been complete.
-            return;
+            return false;
         }
-        if self.samples.len() < self.needed && !self.samples.contains_key(&from) {
-            self.unsettled.extend(sample.pending.iter().cloned());
-            if sample.behind == 0 {
-                // Nothing live lay behind this node's cursor: everything of the source is here already.
-                self.drained.insert(from);
-            }
-            self.samples.insert(from, sample);
+        if self.samples.len() >= self.needed || self.samples.contains_key(&from) {
+            return false;
         }
+        self.unsettled.extend(sample.pending.iter().cloned());
+        if sample.behind == 0 {
+            // Nothing live lay behind this node's cursor: everything of the source is here already.
+            self.drained.insert(from);
+        }
+        self.samples.insert(from, sample);
+        true
     }
 
     /// Own pending keys, to be taken once all samples are there; `None` if not due (again).

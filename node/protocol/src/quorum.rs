@@ -31,21 +31,26 @@ fn least(configuration: &Configuration, voters: &[NodeId]) -> u32 {
     if is_first(configuration.epoch) { size(voters) } else { majority(size(voters)) }
 }
 
-/// Enough voters for `writeQuorum`, never fewer than a majority (in a joint epoch: in both sets).
+/// Enough voters for `writeQuorum`, never fewer than a majority. In a joint epoch the new voters are those that are
+/// declared; of the old ones a majority is enough to meet every quorum before (I6). With more, an epoch that lets go of a
+/// voter that is gone could never end under `writeQuorum: all`: its undecided keys would wait for that very voter.
 pub fn is_write_quorum(configuration: &Configuration, answered: &NodeSet) -> bool {
+    let old = configuration.joint_with.as_deref();
+    counted(&configuration.voters, answered) >= accepts_needed(configuration)
+        && old.is_none_or(|old| counted(old, answered) >= least(configuration, old))
+}
+
+/// Accepts of the declared voters that a write needs.
+fn accepts_needed(configuration: &Configuration) -> u32 {
+    let voters = &configuration.voters;
     let quorum: WriteQuorum = configuration.settings.write_quorum;
-    let needed = |voters: &[NodeId]| quorum.accepts_needed(size(voters)).max(least(configuration, voters));
-    sets(configuration).all(|voters| counted(voters, answered) >= needed(voters))
+    quorum.accepts_needed(size(voters)).max(least(configuration, voters))
 }
 
 /// Voters needed for a write, for messages to people.
 pub fn write_quorum_size(configuration: &Configuration) -> u32 {
-    sets(configuration)
-        .map(|voters| {
-            configuration.settings.write_quorum.accepts_needed(size(voters)).max(least(configuration, voters))
-        })
-        .max()
-        .unwrap_or(1)
+    let old = configuration.joint_with.as_deref().map_or(0, |old| least(configuration, old));
+    accepts_needed(configuration).max(old)
 }
 
 /// How many sources a node must drain to hold every chosen value (replication contract, section 6): a chosen
@@ -98,6 +103,18 @@ mod tests {
         assert!(!is_read_quorum(&joint, &nodes(&[3, 4, 5])));
         assert!(!is_write_quorum(&joint, &nodes(&[1, 2])));
         assert!(is_write_quorum(&joint, &nodes(&[1, 2, 4])));
+    }
+
+    #[test]
+    fn a_joint_epoch_that_lets_go_of_a_lost_voter_does_not_need_it_whatever_the_write_quorum() {
+        let mut joint = configuration(&[1, 2], Some(&[1, 2, 3]));
+        joint.settings.write_quorum = WriteQuorum::All;
+        assert!(is_write_quorum(&joint, &nodes(&[1, 2])));
+        assert!(!is_write_quorum(&joint, &nodes(&[1, 3])), "every declared voter");
+        assert_eq!(write_quorum_size(&joint), 2);
+        let mut grows = configuration(&[1, 2, 3, 4, 5], Some(&[1, 2, 3]));
+        grows.settings.write_quorum = WriteQuorum::All;
+        assert!(!is_write_quorum(&grows, &nodes(&[1, 2, 3, 4])) && is_write_quorum(&grows, &nodes(&[1, 2, 3, 4, 5])));
     }
 
     #[test]

@@ -15,6 +15,10 @@ const SETTLE_AT_ONCE: usize = 64;
 const PENDING_MAX: usize = 100_000;
 /// The alignment point lies at most this long before the change to ONLINE (G4); older samples are taken anew.
 const POINT_AGE_MAX_MS: u64 = 900;
+/// Requests for a sample of one source that may be answered: an answer that comes later than this many does not count.
+const ASKS_MAX: usize = 32;
+/// A source that says nothing for so long although it is reached is given up for another one.
+const SOURCE_SILENT_MS: u64 = 5_000;
 /// Reads that find a key undecided before a proposal decides it: a writer is usually about to.
 const PATIENT_READS: u32 = 3;
 /// A key that stays undecided this long has lost its coordinator: somebody else settles it.
@@ -25,7 +29,11 @@ const STALE_SETTLED_AT_ONCE: usize = 256;
 /// The alignment that leads to ONLINE, and what it waits for.
 pub(super) struct Running {
     alignment: Alignment,
-    asked_ms: BTreeMap<NodeId, u64>,
+    asks: BTreeMap<NodeId, Vec<Ask>>,
+    /// Of each source that was sampled.
+    sampled_at: BTreeMap<NodeId, SampledAt>,
+    /// When the last of the samples was there and this node's own pending keys were taken: monotonic and Unix
+    /// milliseconds.
     sampled: Option<(u64, u64)>,
     undecided_reads: HashMap<Key, u32>,
     in_flight: HashSet<Key>,
@@ -36,13 +44,58 @@ impl Running {
     fn new(alignment: Alignment) -> Self {
         Self {
             alignment,
-            asked_ms: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            sampled_at: BTreeMap::new(),
             sampled: None,
             undecided_reads: HashMap::new(),
             in_flight: HashSet::new(),
             rate: Rate::default(),
         }
     }
+
+    fn note_ask(&mut self, node: NodeId, ask: Ask) {
+        let asks = self.asks.entry(node).or_default();
+        if asks.len() >= ASKS_MAX {
+            asks.remove(0);
+        }
+        asks.push(ask);
+    }
+
+    /// The request that is answered; those before it are answered too, those after it may still be.
+    fn take_ask(&mut self, node: NodeId, number: u64) -> Option<Ask> {
+        let asks = self.asks.get_mut(&node)?;
+        let at = asks.iter().position(|ask| ask.number == number)?;
+        let ask = asks.get(at).copied()?;
+        // The next one may be sent at once: the first sample of a source may only have told that it adopted the epoch.
+        asks.clear();
+        Some(ask)
+    }
+
+    fn lose_source(&mut self, node: NodeId) {
+        self.alignment.lose_source(node);
+        self.asks.remove(&node);
+        if !self.alignment.heads().iter().any(|(source, _)| *source == node) {
+            self.sampled_at.remove(&node);
+        }
+    }
+}
+
+/// One request for a sample.
+#[derive(Clone, Copy)]
+struct Ask {
+    number: u64,
+    asked_ms: u64,
+    asked_unix_ms: u64,
+}
+
+/// When a source was sampled.
+#[derive(Clone, Copy)]
+struct SampledAt {
+    /// Unix milliseconds of the request: what was acknowledged before it is in the sample. What is acknowledged between
+    /// the source's answer and its arrival here need not be.
+    asked_unix_ms: u64,
+    /// Arrival, in monotonic milliseconds.
+    came_ms: u64,
 }
 
 /// Entries per second over the last second or two.
@@ -130,8 +183,7 @@ impl Replica {
 
     pub(super) fn lose_source(&mut self, node: NodeId) {
         for running in self.alignment.iter_mut().chain(&mut self.epoch_alignment) {
-            running.alignment.lose_source(node);
-            running.asked_ms.remove(&node);
+            running.lose_source(node);
         }
     }
 
@@ -155,13 +207,16 @@ impl Replica {
     /// One look at what an alignment waits for. True when it is aligned.
     fn step_alignment(&mut self, running: &mut Running) -> bool {
         let now_ms = self.now.monotonic_ms;
+        self.give_up_silent_sources(running);
         for node in running.alignment.to_sample() {
-            let asked = running.asked_ms.get(&node).is_some_and(|asked| now_ms.saturating_sub(*asked) < ASK_AGAIN_MS);
+            let last = running.asks.get(&node).and_then(|asks| asks.last());
+            let asked = last.is_some_and(|ask| now_ms.saturating_sub(ask.asked_ms) < ASK_AGAIN_MS);
             if !asked && self.peers.get(&node).is_some_and(|peer| peer.reachable) {
-                running.asked_ms.insert(node, now_ms);
+                let number = self.id();
+                running.note_ask(node, Ask { number, asked_ms: now_ms, asked_unix_ms: self.now.unix_ms });
                 let (feed, after) = self.store.cursor(node).unwrap_or((0, 0));
-                let (alignment, epoch) = (running.alignment.id, running.alignment.epoch());
-                self.send(node, Message::Sample { alignment, epoch, feed, after });
+                let epoch = running.alignment.epoch();
+                self.send(node, Message::Sample { alignment: number, epoch, feed, after });
             }
         }
         if running.alignment.wants_own_pending() {
@@ -185,6 +240,19 @@ impl Replica {
         running.alignment.phase() == AlignmentPhase::Aligned
     }
 
+    /// A source whose copy cannot be used any more may still be reached, and answers nothing: another one is needed.
+    fn give_up_silent_sources(&self, running: &mut Running) {
+        let now_ms = self.now.monotonic_ms;
+        let silent = |(node, at): (&NodeId, &SampledAt)| {
+            let answered_ms = self.peers.get(node).map_or(0, |peer| peer.pull.answered_ms);
+            let heard_ms = answered_ms.max(at.came_ms);
+            let waits = running.alignment.waits_for(*node);
+            (waits && now_ms.saturating_sub(heard_ms) > SOURCE_SILENT_MS).then_some(*node)
+        };
+        let silent: Vec<NodeId> = running.sampled_at.iter().filter_map(silent).collect();
+        silent.into_iter().for_each(|node| running.lose_source(node));
+    }
+
     /// Entries drained and to drain, over the sampled sources.
     fn drained(&self, running: &Running) -> (u64, u64) {
         let total = running.alignment.entries_total();
@@ -199,7 +267,8 @@ impl Replica {
 
     fn finish_alignment(&mut self) {
         let Some(running) = &self.alignment else { return };
-        let (sampled_ms, unix_ms) = running.sampled.unwrap_or((self.now.monotonic_ms, self.now.unix_ms));
+        let (sampled_ms, sampled_unix_ms) = running.sampled.unwrap_or((self.now.monotonic_ms, self.now.unix_ms));
+        let unix_ms = running.sampled_at.values().map(|at| at.asked_unix_ms).fold(sampled_unix_ms, u64::min);
         let alone = self.configuration.all_voters() == [self.me];
         if !alone && self.now.monotonic_ms.saturating_sub(sampled_ms) > POINT_AGE_MAX_MS {
             return self.start_alignment();
@@ -284,10 +353,16 @@ impl Replica {
         pending: Vec<Key>,
     ) {
         let sample = SourceSample { feed, head, behind, pending };
-        let mut both = self.alignment.iter_mut().chain(&mut self.epoch_alignment);
-        if let Some(running) = both.find(|running| running.alignment.id == alignment) {
-            running.asked_ms.remove(&from);
-            running.alignment.on_sample(from, epoch, sample);
+        let came_ms = self.now.monotonic_ms;
+        for running in self.alignment.iter_mut().chain(&mut self.epoch_alignment) {
+            if let Some(ask) = running.take_ask(from, alignment) {
+                let sampled = running.alignment.on_sample(from, epoch, sample);
+                if sampled {
+                    let at = SampledAt { asked_unix_ms: ask.asked_unix_ms, came_ms };
+                    running.sampled_at.insert(from, at);
+                }
+                break;
+            }
         }
         self.next_tick_ms = self.now.monotonic_ms;
     }

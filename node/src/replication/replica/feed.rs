@@ -41,6 +41,8 @@ pub(super) struct Pull {
     fresh_ms: Option<u64>,
     /// Entries that the source still has for us, as it said last.
     pub remaining: Option<u64>,
+    /// When the source last answered, in monotonic milliseconds.
+    pub answered_ms: u64,
 }
 
 /// A batch whose bodies are on their way; the cursor moves when they are here.
@@ -242,6 +244,7 @@ impl Replica {
             return;
         }
         let asked_ms = peer.pull.request.take().map_or(0, |(_, sent_ms)| sent_ms);
+        peer.pull.answered_ms = self.now.monotonic_ms;
         if batch.epoch > self.configuration.epoch {
             // The source may have collected tombstones that are here; it tells the configuration, and is asked again.
             let (epoch, configuration) = (self.configuration.epoch, self.configuration_json());
@@ -327,7 +330,9 @@ impl Replica {
         if !self.configuration.is_voter(from) {
             return;
         }
-        let Some(mut waiting) = self.peers.get_mut(&from).and_then(|peer| peer.pull.waits_for.take()) else { return };
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let Some(mut waiting) = peer.pull.waits_for.take() else { return };
+        peer.pull.answered_ms = self.now.monotonic_ms;
         let before = waiting.missing.len();
         for body in bodies {
             if waiting.missing.get(&body.key).is_none_or(|announced| body.ballot < *announced) {

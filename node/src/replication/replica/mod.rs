@@ -180,6 +180,7 @@ impl Replica {
             self.run_due_slots();
             if now.monotonic_ms >= self.next_tick_ms {
                 self.next_tick_ms = now.monotonic_ms + TICK_MS;
+                self.look_at_store();
                 self.run_due_queries();
                 self.expire_forwards(now.monotonic_ms);
                 self.check_contact();
@@ -380,6 +381,13 @@ impl Replica {
         if matches!(error, StorageError::DiskFull { .. }) {
             self.on_disk_full(true);
         } else {
+            self.fail(error.to_string());
+        }
+    }
+
+    /// A checkpoint or a commit may have failed for good without anything being appended since.
+    fn look_at_store(&mut self) {
+        if let Some(error) = self.store.failure() {
             self.fail(error.to_string());
         }
     }

@@ -65,8 +65,9 @@ fn healthy(ordinal: u32, members: &[NodeView]) -> ObservedNode {
         peer_address: entry.peer_address,
         api_address: entry.api_address,
         databases: Vec::new(),
+        message: None,
     });
-    node.view = Some(ClusterDescription { id: Some(CLUSTER), nodes: members.to_vec() });
+    node.view = Some(ClusterDescription { id: Some(CLUSTER), nodes: members.to_vec(), recovery: None });
     node.databases = Some(vec![database(DatabaseSettings::default())]);
     node
 }
