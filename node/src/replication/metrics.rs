@@ -101,7 +101,7 @@ fn open_database(
     let labels = || vec![("database", name.to_owned())];
     samples.extend(gauges(handle).into_iter().map(|(metric, help, value)| gauge(metric, help, labels(), value)));
     samples.extend(counters(handle).into_iter().map(|(metric, help, value)| counter(metric, help, labels(), value)));
-    comparison(samples, handle, &labels);
+    comparison(samples, handle, labels);
     for (peer, backlog) in &handle.view().backlog {
         let labels = vec![("database", name.to_owned()), ("peer", peer_name(peer))];
         let help = "Entries of this node's change feed that the peer has not confirmed: its durable queue.";
