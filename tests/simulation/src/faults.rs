@@ -169,8 +169,9 @@ impl World {
     /// replaced the last one and is whole again.
     fn takes_damage(&mut self, kind: FaultKind) -> bool {
         let is_open = matches!(self.damaged, Some(NodeRemoved | NodeReplaced | FolderLost));
-        let takes =
-            self.plan.may_damage() && (self.damaged.is_none() || is_open && self.plan.membership && self.is_whole());
+        let takes = self.plan.may_damage()
+            && self.directory.configuration.voters.len() > 2
+            && (self.damaged.is_none() || is_open && self.plan.membership && self.is_whole());
         if takes {
             self.damaged = Some(kind);
         }
