@@ -124,6 +124,12 @@ const ROOMS: &[Room] = &[
         ],
     },
     Room { name: "bench", files: &["bench/"], path: "coequal_bench", sees: &[] },
+    Room {
+        name: "simulation",
+        files: &["tests/simulation/"],
+        path: "coequal_simulation",
+        sees: &["replication", "storage", "protocol", "types"],
+    },
     Room { name: "tests", files: &["tests/"], path: "coequal_tests", sees: &[] },
 ];
 
@@ -159,7 +165,8 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ("getrandom", &NOT_PURE, "randomness comes in as a value"),
 ];
 
-const NOT_PURE: [&str; 14] = [
+const NOT_PURE: [&str; 15] = [
+    "simulation",
     "nodes",
     "kubernetes",
     "plugin",
@@ -194,6 +201,7 @@ fn module_of_file(path: &str) -> Vec<String> {
         "node" => "coequal_node",
         "operator" => "coequal_operator",
         "bench" => "coequal_bench",
+        "tests/simulation" => "coequal_simulation",
         _ => "coequal_tests",
     };
     let inside = inside.trim_end_matches(".rs").trim_end_matches("/mod");
@@ -277,6 +285,8 @@ fn a_wrong_use_is_found_in_every_form() {
         ("operator/src/controller/a.rs", "use coequal_node::server;", "controller must not see node"),
         ("operator/src/crd/a.rs", "use crate::controller::x;", "crd must not see controller"),
         ("node/src/main.rs", "use coequal_tests::cluster;", "node must not see tests"),
+        ("node/src/main.rs", "use coequal_simulation::world;", "node must not see simulation"),
+        ("tests/simulation/src/a.rs", "use coequal_node::api::x;", "simulation must not see api"),
         ("operator/src/controller/decisions/a.rs", "use std::fs;", "decisions must not name std::fs"),
         ("somewhere/src/a.rs", "", "stands in no room"),
     ] {

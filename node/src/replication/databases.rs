@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 /// Stored in each copy: whose store it is. A folder copied by hand carries another node's id.
-pub(super) const META_OWNER: &str = "owner";
+pub const META_OWNER: &str = "owner";
 const META_CREATED: &str = "created:";
 const DEPLOY_ANSWERS_MAX: usize = 16;
 
@@ -268,7 +268,7 @@ pub(super) async fn create(node: &Arc<Node>, configuration: &Configuration) -> R
 }
 
 /// Writes whose store this is and under which configuration.
-pub(super) fn sign(store: &Store, owner: NodeId, configuration: &Configuration) -> Result<(), StorageError> {
+pub fn sign(store: &Store, owner: NodeId, configuration: &Configuration) -> Result<(), StorageError> {
     let json = serde_json::to_vec(configuration).unwrap_or_default();
     store.append(LogRecord::Meta { name: META_OWNER.to_owned(), value: owner.to_string().into() })?;
     store.append(LogRecord::Meta { name: META_CONFIGURATION.to_owned(), value: json.into() })?;

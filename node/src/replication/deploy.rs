@@ -56,12 +56,7 @@ impl StoredProgress {
 }
 
 /// Reads a range for a deploy: chosen revisions only, never promises or accepts.
-pub(super) fn read_range(
-    store: &Store,
-    request: u64,
-    after: Option<&Key>,
-    bytes_max: u32,
-) -> Result<Message, StorageError> {
+pub fn read_range(store: &Store, request: u64, after: Option<&Key>, bytes_max: u32) -> Result<Message, StorageError> {
     let (feed, head) = (store.feed_id(), store.feed_head());
     let counts = store.counts();
     let bytes_max = bytes_max.min(RANGE_BYTES_MAX) as usize;
@@ -80,7 +75,7 @@ pub(super) fn read_range(
 }
 
 /// CRC-32C over what a range says, so that neither side's memory nor the way between changes a copy unseen.
-fn range_checksum(bodies: &[ChosenBody]) -> u32 {
+pub fn range_checksum(bodies: &[ChosenBody]) -> u32 {
     bodies.iter().fold(0, |sum, body| {
         let sum = crc32c::crc32c_append(sum, body.key.as_bytes());
         let sum = crc32c::crc32c_append(sum, &body.ballot.time.to_be_bytes());
@@ -244,7 +239,8 @@ async fn write_range(
     .await
 }
 
-fn append_chosen(store: &Store, body: ChosenBody) -> Result<(), StorageError> {
+/// Takes a copied revision as chosen.
+pub fn append_chosen(store: &Store, body: ChosenBody) -> Result<(), StorageError> {
     let feed_sequence = store.next_feed_sequence();
     let change = Change::Chosen { ballot: body.ballot, feed_sequence, revision: Some(body.revision) };
     store.append(LogRecord::Register { key: body.key, change }).map(drop)

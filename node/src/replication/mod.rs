@@ -23,6 +23,12 @@ mod database_loop;
 pub mod replica;
 mod clock;
 
+/// The steps of a deploy, for a simulation that drives them without a runtime.
+pub mod copying {
+    pub use super::databases::{META_OWNER, sign};
+    pub use super::deploy::{append_chosen, range_checksum, read_range};
+}
+
 pub use error::ServiceError;
 pub use node::NodeSettings;
 pub use service::{DatabaseService, NodeService, RunningNode};

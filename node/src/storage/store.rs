@@ -114,6 +114,21 @@ impl Store {
         identity: &StoreIdentity,
         settings: &StoreSettings,
     ) -> Result<Self, StorageError> {
+        let (mut store, mut feed) = ([0; 16], [0; 8]);
+        let random = getrandom::fill(&mut store).and_then(|()| getrandom::fill(&mut feed));
+        random.map_err(|error| StorageError::io(disk.path(), "creating", &std::io::Error::other(error.to_string())))?;
+        Self::create_as(disk, identity, settings, store, u64::from_le_bytes(feed))
+    }
+
+    /// The same with the store's own identities given: a simulation must get the same store again. Nobody else should
+    /// choose them, since two stores of one feed would be taken for one.
+    pub fn create_as(
+        disk: Arc<dyn Disk>,
+        identity: &StoreIdentity,
+        settings: &StoreSettings,
+        store: [u8; 16],
+        feed: FeedId,
+    ) -> Result<Self, StorageError> {
         let path = disk.path().to_owned();
         let io = |error| StorageError::io(&path, "creating", &error);
         // The documents file gets its name last, so without it there is at most an unfinished attempt.
@@ -122,11 +137,8 @@ impl Store {
         }
         disk.remove(log::FILE).map_err(io)?;
         disk.remove(documents::FILE_NEW).map_err(io)?;
-        let (mut store, mut feed) = ([0; 16], [0; 8]);
-        let random = getrandom::fill(&mut store).and_then(|()| getrandom::fill(&mut feed));
-        random.map_err(|error| io(std::io::Error::other(error.to_string())))?;
         // A feed of zero means "no feed yet" between nodes.
-        let feed = u64::from_le_bytes(feed).max(1);
+        let feed = feed.max(1);
         Log::create(&disk, store)?;
         Documents::create(&disk, store, feed, identity)?;
         Self::open_with(disk, settings)

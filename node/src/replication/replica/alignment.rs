@@ -41,6 +41,10 @@ pub(super) struct Running {
 }
 
 impl Running {
+    pub(super) fn decision(&self) -> &Alignment {
+        &self.alignment
+    }
+
     fn new(alignment: Alignment) -> Self {
         Self {
             alignment,

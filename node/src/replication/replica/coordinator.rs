@@ -6,7 +6,7 @@ use super::slot::{self, Active, COMBINED_MAX, ForwardedWrite, Reply, WAITING_MAX
 use crate::replication::error::ServiceError;
 use crate::replication::service::Written;
 use coequal_protocol::message::{ForwardResult, Message, Operation, OperationKind};
-use coequal_protocol::proposal::{OperationResult, Proposal, Step};
+use coequal_protocol::proposal::{OperationResult, Proposal, Step, invariant_answers_follow_sent_accepts};
 use coequal_protocol::quorum::write_quorum_size;
 use coequal_protocol::record::LogRecord;
 use coequal_protocol::{Ballot, BallotClass, Held, Key, Revision};
@@ -175,6 +175,9 @@ impl Replica {
     }
 
     fn take_step(&mut self, key: &Key, step: Step) {
+        debug_assert!(
+            self.slots.active(key).is_none_or(|active| invariant_answers_follow_sent_accepts(&active.proposal, &step))
+        );
         match step {
             Step::Wait => {}
             Step::Accept { ballot, revision } => self.broadcast_accept(key, ballot, &revision),
@@ -377,7 +380,7 @@ impl Replica {
                 self.reply(operation.reply, Err(error.clone()));
             }
         }
-        for (_, forwarded) in self.forwards.drain() {
+        for (_, forwarded) in std::mem::take(&mut self.forwards) {
             (forwarded.reply)(Err(ServiceError::OutcomeUnknown));
         }
         self.fail_queries(error);

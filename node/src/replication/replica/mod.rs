@@ -2,7 +2,7 @@
 //! events come in with their time, effects go out, so the same code runs in a simulation.
 //!
 //! Files stand in reading order: what goes in and out, the check of the disk, acceptor, coordinator, reads, feed, alignment,
-//! comparison with other copies.
+//! epochs, comparison with other copies, and what holds after every step.
 
 pub mod event;
 mod disk_check;
@@ -17,6 +17,7 @@ mod comparison;
 mod compared;
 mod verdict;
 mod tombstones;
+mod invariants;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 
@@ -27,7 +28,7 @@ use coequal_protocol::disk_check::Recollection;
 use coequal_protocol::{Key, LogRecord, Message, Register};
 use coequal_types::rest::AlignmentPoint;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Answers that wait until what they promise is on disk (I3).
@@ -60,8 +61,8 @@ pub struct Replica {
     now: Now,
     peers: BTreeMap<NodeId, Peer>,
     slots: slot::Slots,
-    queries: HashMap<u64, reads::QueryInFlight>,
-    forwards: HashMap<u64, slot::ForwardedWrite>,
+    queries: BTreeMap<u64, reads::QueryInFlight>,
+    forwards: BTreeMap<u64, slot::ForwardedWrite>,
     served: slot::Served,
     next_id: u64,
     gated: VecDeque<(Lsn, Gated)>,
@@ -121,8 +122,8 @@ impl Replica {
             now,
             peers: BTreeMap::new(),
             slots: slot::Slots::default(),
-            queries: HashMap::new(),
-            forwards: HashMap::new(),
+            queries: BTreeMap::new(),
+            forwards: BTreeMap::new(),
             served: slot::Served::default(),
             // Answers to numbers of a former start, still on their way, must never fit a new one.
             next_id: u64::from(start.incarnation) << 32,
@@ -436,6 +437,21 @@ impl Replica {
         &self.configuration
     }
 
+    /// Its epoch, and the newest epoch with which it is aligned.
+    pub fn epochs(&self) -> (u64, u64) {
+        (self.configuration.epoch, self.aligned_epoch)
+    }
+
+    /// The configuration that made this copy void, if there is one.
+    pub fn superseded(&self) -> Option<&Configuration> {
+        self.superseded.as_ref()
+    }
+
+    /// Where it was aligned last.
+    pub fn aligned(&self) -> Option<&AlignmentPoint> {
+        self.aligned.as_ref()
+    }
+
     /// What others may know of this replica.
     pub fn view(&self) -> ReplicaView {
         ReplicaView {
@@ -479,11 +495,11 @@ impl Replica {
 /// Name of the stored value that keeps the clock from going back across restarts.
 pub(crate) const META_CLOCK: &str = "clock";
 /// Name of the stored configuration.
-pub(crate) const META_CONFIGURATION: &str = "configuration";
+pub const META_CONFIGURATION: &str = "configuration";
 /// The epoch with which the store was last aligned.
 pub(crate) const META_ALIGNED: &str = "aligned";
 /// Set in a store that was deployed and has not been aligned since.
-pub(crate) const META_DEPLOYED: &str = "deployed";
+pub const META_DEPLOYED: &str = "deployed";
 /// How far ahead of the clock the noted time is: ten seconds.
 const CLOCK_AHEAD: u64 = 10_000 << 16;
 /// How often a replica looks around, in milliseconds.

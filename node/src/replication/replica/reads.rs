@@ -6,7 +6,7 @@ use super::event::{ClientRead, ReadReply};
 use super::slot::{Reply, Waiting};
 use crate::replication::error::ServiceError;
 use coequal_protocol::message::Message;
-use coequal_protocol::query::{Query, QueryStep};
+use coequal_protocol::query::{Query, QueryStep, invariant_answer_is_chosen};
 use coequal_protocol::{Ballot, Held, Key, Revision};
 use coequal_types::NodeId;
 use std::sync::Arc;
@@ -85,7 +85,9 @@ impl Replica {
         }
         let Some(flight) = self.queries.get_mut(&read).filter(|flight| flight.key == *key) else { return };
         let QueryAnswered { accepted, chosen, revision } = answer;
-        match flight.query.on_answer(&self.configuration, from, accepted, chosen, revision) {
+        let step = flight.query.on_answer(&self.configuration, from, accepted, chosen, revision);
+        debug_assert!(invariant_answer_is_chosen(&flight.query, &self.configuration, &step));
+        match step {
             QueryStep::Wait => {}
             QueryStep::Done(held) => self.finish_query(read, held),
             QueryStep::Settle => self.settle_query(read),
@@ -157,7 +159,7 @@ impl Replica {
     }
 
     pub(super) fn fail_queries(&mut self, error: &ServiceError) {
-        for (_, flight) in self.queries.drain() {
+        for (_, flight) in std::mem::take(&mut self.queries) {
             if let Some(reply) = flight.reply {
                 reply(Err(error.clone()));
             }

@@ -120,6 +120,11 @@ impl Slots {
         self.by_key.len()
     }
 
+    /// All slots, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Slot> + Clone {
+        self.by_key.values()
+    }
+
     pub fn entry(&mut self, key: &Key) -> &mut Slot {
         self.by_key.entry(key.clone()).or_default()
     }
@@ -132,8 +137,11 @@ impl Slots {
         self.by_key.get_mut(key).and_then(|slot| slot.active.take())
     }
 
+    /// All keys, in order: what follows from them must not depend on how a table happens to be laid out.
     pub fn keys(&self) -> Vec<Key> {
-        self.by_key.keys().cloned().collect()
+        let mut keys: Vec<Key> = self.by_key.keys().cloned().collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Sets the slot's timer by what it waits for.

@@ -1,0 +1,20 @@
+//! Whole nodes in a simulated world: the real protocol, the real replica and the real store, on a network, clocks and
+//! disks that go wrong as a seed says. The same seed gives the same events, so what is found can be looked at.
+//!
+//! Rooms: [`plan`] and [`faults`] (what a schedule is made of), [`world`] (machines, network, time), [`workload`]
+//! (clients), [`watch`] and [`check`] (what must hold at each moment and of what clients saw), [`schedule`] (one from
+//! beginning to verdict), [`search`] and [`report`] (many of them).
+
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+
+pub mod random;
+pub mod plan;
+pub mod faults;
+pub mod world;
+pub mod history;
+pub mod workload;
+pub mod watch;
+pub mod check;
+pub mod schedule;
+pub mod search;
+pub mod report;

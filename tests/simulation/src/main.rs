@@ -1,0 +1,65 @@
+//! `coequal-simulation`: searches schedules of whole nodes for one that breaks a promise, and says how much it searched.
+
+use clap::Parser;
+use coequal_simulation::plan::Templates;
+use coequal_simulation::report::say;
+use coequal_simulation::schedule::run;
+use coequal_simulation::search::{Bounds, run_many};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Runs whole nodes on a simulated network, clock and disk, with faults, and judges what clients saw.
+#[derive(Debug, Parser)]
+#[command(name = "coequal-simulation", version)]
+struct Arguments {
+    /// Schedules at most.
+    #[arg(long, value_name = "N")]
+    schedules: Option<u64>,
+    /// Minutes at most; 1 without --schedules.
+    #[arg(long, value_name = "M")]
+    minutes: Option<f64>,
+    /// Seed of the search; from the clock if it is not given.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Threads.
+    #[arg(long, value_name = "T", default_value_t = 2)]
+    threads: usize,
+    /// Goes on after a violation and gathers all of them.
+    #[arg(long)]
+    all: bool,
+    /// Runs the one schedule of this seed and tells everything that happens.
+    #[arg(long, value_name = "SEED")]
+    trace: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(seed) = arguments.trace {
+        let outcome = run(seed, &mut Templates::default(), true);
+        say(&format!("hash {:016x}\n{}", outcome.hash, outcome.statistics));
+        return verdict(outcome.violation.is_none());
+    }
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seed = arguments.seed.unwrap_or(u64::try_from(clock.as_micros()).unwrap_or(1));
+    let minutes = arguments.minutes.unwrap_or(if arguments.schedules.is_some() { 60.0 * 24.0 } else { 1.0 });
+    let bounds = Bounds {
+        schedules: arguments.schedules.unwrap_or(u64::MAX),
+        time: Duration::from_secs_f64(minutes.max(0.0) * 60.0),
+        threads: arguments.threads,
+    };
+    say(&format!("seed {seed}"));
+    let began = Instant::now();
+    let (statistics, found) = run_many(seed, bounds, !arguments.all);
+    let seconds = began.elapsed().as_secs_f64();
+    say(&statistics.to_string());
+    say(&format!("{seconds:.1} s, {:.0} schedules a minute", statistics.schedules as f64 * 60.0 / seconds));
+    for one in &found {
+        say(&format!("VIOLATION {}\n  again: coequal-simulation --trace {}", one.violation, one.seed));
+    }
+    say(&format!("violations {}", found.len()));
+    verdict(found.is_empty())
+}
+
+fn verdict(fine: bool) -> ExitCode {
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,169 @@
+//! What a schedule is made of: drawn from its seed before anything happens.
+
+use crate::faults::{Fault, FaultKind};
+use crate::random::Random;
+use crate::world::SimDisk;
+use crate::world::clock::SimClock;
+use crate::world::disk::Survival;
+use crate::world::node::{SimNode, Volume};
+use coequal_node::replication::copying::sign;
+use coequal_node::storage::{StorageError, Store, StoreIdentity, StoreSettings};
+use coequal_types::settings::WriteQuorum;
+use coequal_types::{Configuration, DatabaseId, DatabaseSettings, NodeEntry, NodeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A schedule.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where all its chance comes from.
+    pub seed: u64,
+    /// Nodes at the beginning.
+    pub nodes: usize,
+    /// Whether the nodes change the configuration, and machines come and go.
+    pub membership: bool,
+    /// Whether packets of former starts arrive, which the network room of a node would keep back.
+    pub late_starts: bool,
+    /// Clients, each making one call after the other.
+    pub clients: usize,
+    /// Calls in all, without those of the end.
+    pub calls: usize,
+    /// Documents that the clients share.
+    pub documents: usize,
+    /// How long faults go on, in microseconds.
+    pub faults_us: u64,
+    /// The faults, with the time at which each begins.
+    pub faults: Vec<(u64, Fault)>,
+    /// Memory of the stores: small, so that checkpoints happen.
+    pub store: StoreSettings,
+    /// Voters that a write needs.
+    pub write_quorum: WriteQuorum,
+}
+
+/// Identity of the database of all schedules.
+pub const DATABASE: u128 = 0xc0e9_0a1d;
+
+/// A node's entry.
+pub fn entry(id: NodeId) -> NodeEntry {
+    let name = format!("node-{}", id.0);
+    NodeEntry {
+        id,
+        name: name.parse().unwrap_or_else(|_| unreachable_name()),
+        peer_address: format!("{name}:7480"),
+        api_address: format!("{name}:7400"),
+        leaving: false,
+        removed: false,
+    }
+}
+
+fn unreachable_name() -> coequal_types::NodeName {
+    // Names of the form node-7 are valid: unreachable!() is never reached.
+    unreachable!()
+}
+
+impl Plan {
+    /// The schedule of this seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x5eed);
+        let nodes = random.pick(&[3, 3, 3, 3, 5, 5, 2, 4]).unwrap_or(3);
+        let membership = random.chance(35);
+        let faults_us = random.between(2_000_000, 5_000_000);
+        let overlay_bytes = random.pick(&[3 << 10, 6 << 10, 64 << 10]).unwrap_or(1 << 12);
+        let mut plan = Self {
+            seed,
+            nodes,
+            membership,
+            late_starts: random.chance(30),
+            clients: usize::try_from(random.between(2, 7)).unwrap_or(3),
+            calls: usize::try_from(random.between(30, 61)).unwrap_or(40),
+            documents: usize::try_from(random.between(1, 6)).unwrap_or(3),
+            faults_us,
+            faults: Vec::new(),
+            store: StoreSettings { cache_bytes: 256 << 10, overlay_bytes },
+            write_quorum: if random.chance(10) { WriteQuorum::All } else { WriteQuorum::Majority },
+        };
+        plan.draw_faults(&mut random);
+        plan
+    }
+
+    /// Whether a minority can lose its disk and the rest still does what is asked.
+    pub fn may_damage(&self) -> bool {
+        self.nodes > 2 && (self.membership || self.write_quorum != WriteQuorum::All)
+    }
+
+    fn draw_faults(&mut self, random: &mut Random) {
+        let many = random.between(1, 9);
+        for _ in 0..many {
+            let at_us = random.between(100_000, self.faults_us);
+            let kind = FaultKind::draw(random, self.membership);
+            let node = usize::try_from(random.below(self.nodes as u64)).unwrap_or(0);
+            self.faults.push((at_us, Fault { kind, node, chance: random.number() }));
+        }
+        self.faults.sort_by_key(|(at_us, _)| *at_us);
+    }
+
+    /// How long a process that ended stays away.
+    pub fn down_us(&self, random: &mut Random) -> u64 {
+        if random.chance(80) { random.between(20_000, 600_000) } else { random.between(600_000, 2_500_000) }
+    }
+
+    /// The first configuration.
+    pub fn configuration(&self) -> Configuration {
+        let voters: Vec<NodeId> = (1..=self.nodes as u64).map(NodeId).collect();
+        let settings = DatabaseSettings { write_quorum: self.write_quorum, ..DatabaseSettings::default() };
+        Configuration {
+            name: "orders".parse().unwrap_or_else(|_| coequal_types::DatabaseName::system()),
+            uuid: DatabaseId::from_u128(DATABASE),
+            epoch: 1,
+            joined: voters.iter().map(|voter| (*voter, 1)).collect(),
+            voters,
+            joint_with: None,
+            learners: Vec::new(),
+            excluded: Vec::new(),
+            dropped_uuids: Vec::new(),
+            settings,
+            dropped: false,
+            low_bound: coequal_types::LowBound::default(),
+        }
+    }
+}
+
+/// Empty stores, made once and copied for each schedule.
+#[derive(Default)]
+pub struct Templates(BTreeMap<(u64, usize, bool), SimDisk>);
+
+impl Templates {
+    /// The machines of a plan, each with the empty store that it made when the database was created.
+    pub fn machines(&mut self, plan: &Plan, random: &mut Random) -> Result<Vec<SimNode>, StorageError> {
+        let configuration = plan.configuration();
+        let mut machines = Vec::new();
+        for voter in &configuration.voters {
+            let slot = (voter.0, plan.nodes, plan.write_quorum == WriteQuorum::All);
+            let disk = match self.0.get(&slot) {
+                Some(disk) => disk.clone(),
+                None => {
+                    let disk = empty_store(*voter, &configuration)?;
+                    self.0.insert(slot, disk.clone());
+                    disk
+                }
+            };
+            let folder = Some(disk.image(Survival::None));
+            let volume = Volume { incarnation: 0, folder, staging: None, created: true };
+            let ahead_ms = if random.chance(30) { random.below(2_000) } else { random.below(50) };
+            let clock = SimClock::new(i64::try_from(ahead_ms).unwrap_or(0));
+            machines.push(SimNode::new(*voter, clock, volume));
+        }
+        Ok(machines)
+    }
+}
+
+fn empty_store(owner: NodeId, configuration: &Configuration) -> Result<SimDisk, StorageError> {
+    let disk = SimDisk::default();
+    let identity = StoreIdentity { database: configuration.uuid, name: configuration.name.clone() };
+    let settings = StoreSettings { cache_bytes: 256 << 10, overlay_bytes: 1 << 20 };
+    let id = [u8::try_from(owner.0).unwrap_or(u8::MAX); 16];
+    let store = Store::create_as(Arc::new(disk.clone()), &identity, &settings, id, 0xfeed_0000 + owner.0)?;
+    sign(&store, owner, configuration)?;
+    drop(store);
+    Ok(disk)
+}

@@ -1,0 +1,282 @@
+//! One schedule from its beginning to its verdict: faults and calls, then peace, then the reckoning.
+
+use crate::check::{judge, newest_acknowledged};
+use crate::faults::FaultKind;
+use crate::history::{Answer, Call, Violation};
+use crate::plan::{Plan, Templates};
+use crate::random::Random;
+use crate::report::Statistics;
+use crate::world::disk::Survival;
+use crate::world::node::Place;
+use crate::world::{Happening, World};
+use bytes::Bytes;
+use coequal_protocol::message::{Condition, Operation, OperationKind};
+use coequal_protocol::register::invariant_one_value_per_ballot;
+use coequal_protocol::{Key, Register};
+use coequal_types::{Configuration, DatabaseStatus};
+
+/// After the faults everything is ONLINE within this.
+const PEACE_US: u64 = 30_000_000;
+const LOOK_US: u64 = 100_000;
+/// A write of the end is acknowledged within this.
+const WRITE_US: u64 = 5_000_000;
+
+/// What came of a schedule.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// Everything that happened, in one number.
+    pub hash: u64,
+    /// Counts.
+    pub statistics: Statistics,
+    /// The promise that was broken, if one was.
+    pub violation: Option<Violation>,
+}
+
+/// Runs the schedule of a seed. With `tracing` everything that happens is told.
+pub fn run(seed: u64, templates: &mut Templates, tracing: bool) -> Outcome {
+    let plan = Plan::new(seed);
+    let mut random = Random::new(seed ^ 0x00c1_0c45);
+    let machines = match templates.machines(&plan, &mut random) {
+        Ok(machines) => machines,
+        Err(error) => {
+            let violation = Some(Violation::new("an empty store can be made", error.to_string()));
+            return Outcome { seed, hash: 0, statistics: Statistics::default(), violation };
+        }
+    };
+    let configuration = plan.configuration();
+    let mut world = World::new(plan, machines, configuration, tracing);
+    world.trace(|| format!("{:?}", world.plan));
+    begin(&mut world);
+    let until_us = world.plan.faults_us + 500_000;
+    world.run_until(until_us);
+    make_peace(&mut world);
+    if world.violation.is_none()
+        && let Err(violation) = reckon(&mut world)
+    {
+        world.found(violation);
+    }
+    world.statistics.schedules = 1;
+    world.statistics.simulated_us = world.now_us;
+    Outcome {
+        seed,
+        hash: world.hash(),
+        statistics: std::mem::take(&mut world.statistics),
+        violation: world.violation.take(),
+    }
+}
+
+fn begin(world: &mut World) {
+    for at in 0..world.nodes.len() {
+        let after_us = world.random.below(20_000);
+        world.schedule(after_us, Happening::Start(at));
+    }
+    for client in 0..world.plan.clients {
+        let after_us = world.random.below(500_000);
+        world.schedule(after_us, Happening::Client(client));
+    }
+    for (at_us, fault) in world.plan.faults.clone() {
+        world.schedule(at_us, Happening::Fault(fault));
+    }
+}
+
+/// Nothing goes wrong any more: the ways are open, the disks have space, everything is switched on.
+fn make_peace(world: &mut World) {
+    world.trace(|| "peace".to_owned());
+    world.clients.rest();
+    world.network.heal();
+    for at in 0..world.nodes.len() {
+        let now_us = world.now_us;
+        let node = &mut world.nodes[at];
+        (node.paused_until_us, node.slow_us, node.doom, node.image) = (0, 0, None, None);
+        node.clock.drift(now_us, 0);
+        if let Some(folder) = &node.volume.folder {
+            folder.set_free_pages(u64::MAX);
+            folder.fail_sync_after(u64::MAX, false);
+        }
+        world.start(at);
+    }
+    // Peers refuse a start that they have seen before, and say so: somebody starts that node once more.
+    if world.damaged == Some(FaultKind::OldVolume) {
+        let refused: Vec<usize> = world.damaged_nodes.iter().copied().collect();
+        refused.into_iter().for_each(|at| world.crash(at, Survival::All));
+    }
+}
+
+fn reckon(world: &mut World) -> Result<(), Violation> {
+    whole_disks_are_not_called_damaged(world)?;
+    wait_until(world, "everything comes ONLINE after the faults", is_at_rest)?;
+    let keys = world.clients.keys();
+    let members = healthy(world);
+    for (number, key) in keys.iter().enumerate() {
+        let at = members[number % members.len()];
+        write_once_more(world, at, key)?;
+    }
+    wait_until(world, "everything is at rest after the last writes", is_at_rest)?;
+    judge(&world.records, &world.watch)?;
+    compare_stores(world, &keys)
+}
+
+/// What a crash or a power cut leaves of a disk is no damage.
+fn whole_disks_are_not_called_damaged(world: &World) -> Result<(), Violation> {
+    for (at, node) in world.nodes.iter().enumerate() {
+        if node.status() == DatabaseStatus::Faulty && !world.damaged_nodes.contains(&at) {
+            return Err(Violation::new("a whole disk is not called damaged", describe(world)));
+        }
+    }
+    Ok(())
+}
+
+/// Nodes that take part at the end: without a disk that was found damaged, where nobody replaces it.
+fn healthy(world: &World) -> Vec<usize> {
+    let member = |at: &usize| world.directory.configuration.is_member(world.nodes[*at].id);
+    let all = (0..world.nodes.len()).filter(|at| !world.nodes[*at].gone).filter(member);
+    all.filter(|at| world.plan.membership || world.nodes[*at].status() != DatabaseStatus::Faulty).collect()
+}
+
+impl World {
+    /// Whether every member is ONLINE in the newest epoch, which is no step on the way to another one.
+    pub fn is_whole(&self) -> bool {
+        let healthy = healthy(self);
+        let configuration = &self.directory.configuration;
+        let leaving = self.directory.entries.iter().any(|entry| entry.leaving && !entry.removed);
+        let settled = !self.plan.membership
+            || configuration.joint_with.is_none() && configuration.learners.is_empty() && !leaving;
+        let online = |at: &usize| {
+            self.nodes[*at].open().is_some_and(|open| {
+                open.replica.view_status() == DatabaseStatus::Online && open.replica.epochs().0 == configuration.epoch
+            })
+        };
+        let voters = healthy.iter().filter(|at| configuration.voters.contains(&self.nodes[**at].id)).count();
+        settled && voters > configuration.voters.len() / 2 && healthy.iter().all(online)
+    }
+}
+
+fn is_at_rest(world: &World) -> bool {
+    let healthy = healthy(world);
+    let settled = |at: &usize| world.nodes[*at].open().is_some_and(|open| open.store.pending_count() == 0);
+    world.is_whole() && !world.clients.is_waiting() && healthy.iter().all(settled) && same_heads(world, &healthy)
+}
+
+/// Whether each has applied what the others have in their feeds.
+fn same_heads(world: &World, nodes: &[usize]) -> bool {
+    nodes.iter().all(|at| {
+        nodes.iter().filter(|other| *other != at).all(|other| {
+            let (Some(own), Some(source)) = (world.nodes[*at].open(), world.nodes[*other].open()) else { return false };
+            if !world.directory.configuration.is_voter(world.nodes[*other].id) {
+                return true;
+            }
+            let (feed, sequence) = own.store.cursor(world.nodes[*other].id).unwrap_or((0, 0));
+            (feed == source.store.feed_id() && sequence >= source.store.feed_head()) || source.store.feed_head() == 0
+        })
+    })
+}
+
+fn wait_until(world: &mut World, rule: &'static str, holds: impl Fn(&World) -> bool) -> Result<(), Violation> {
+    let deadline_us = world.now_us + PEACE_US;
+    while !holds(world) {
+        if world.violation.is_some() {
+            return Ok(());
+        }
+        if world.now_us > deadline_us {
+            return Err(Violation::new(rule, describe(world)));
+        }
+        let until_us = world.now_us + LOOK_US;
+        world.run_until(until_us);
+    }
+    Ok(())
+}
+
+fn describe(world: &World) -> String {
+    let configuration = &world.directory.configuration;
+    let node = |at: usize| {
+        let node = &world.nodes[at];
+        let detail = match &node.place {
+            Place::Open(open) => {
+                let (view, pending) = (open.replica.view(), open.store.pending_count());
+                let phase = view.progress.map(|progress| progress.phase);
+                format!(
+                    "epoch {} aligned {} pending {pending} {phase:?} {:?}",
+                    view.epoch, view.aligned_epoch, view.message
+                )
+            }
+            Place::Faulty { reason, .. } => reason.clone(),
+            Place::NotHere | Place::Deploying(_) => String::new(),
+        };
+        format!("node {at} {}{} {detail}", node.status(), if node.gone { " gone" } else { "" })
+    };
+    let nodes: Vec<String> = (0..world.nodes.len()).map(node).collect();
+    let Configuration { epoch, voters, learners, joint_with, .. } = configuration;
+    let open = world.records.iter().filter(|record| record.ended.is_none()).count();
+    format!(
+        "{}; epoch {epoch} voters {voters:?} learners {learners:?} joint with {joint_with:?}; {open} calls open",
+        nodes.join("; ")
+    )
+}
+
+/// After the faults, a write through any node ends well.
+fn write_once_more(world: &mut World, at: usize, key: &Key) -> Result<(), Violation> {
+    let body = Bytes::from(format!("{{\"last\":{}}}", world.records.len()));
+    let operation = Operation { kind: OperationKind::Put(body), condition: Condition::Any, request: None };
+    let call = world.begin_call(0, at, key.clone(), Call::Write { operation, generated: false }, None);
+    let deadline_us = world.now_us + WRITE_US;
+    while world.records[call].ended.is_none() && world.now_us < deadline_us && world.violation.is_none() {
+        let until_us = world.now_us + LOOK_US / 20;
+        world.run_until(until_us);
+    }
+    match world.records[call].answer() {
+        Some(Answer::Written { .. }) => Ok(()),
+        _ if world.violation.is_some() => Ok(()),
+        other => {
+            let text = format!("node {at}, {key:?}: {other:?}; {}", describe(world));
+            Err(Violation::new("every write succeeds after the faults", text))
+        }
+    }
+}
+
+/// Nothing acknowledged is lost, and all copies and their feeds are equal.
+fn compare_stores(world: &World, keys: &[Key]) -> Result<(), Violation> {
+    let nodes = healthy(world);
+    for key in keys {
+        let registers: Vec<(usize, Register)> =
+            nodes.iter().filter_map(|at| Some((*at, world.nodes[*at].open()?.store.register(key).ok()?.0))).collect();
+        if !invariant_one_value_per_ballot(registers.iter().map(|(_, register)| register)) {
+            return Err(Violation::new("I2: one value for each ballot", format!("{key:?}: {registers:?}")));
+        }
+        let needed = newest_acknowledged(&world.records, key);
+        for (at, register) in &registers {
+            let here = register.chosen.as_ref().map_or(0, |held| held.revision.version);
+            if here < needed {
+                let text = format!("node {at}, {key:?}: version {here}, and {needed} was acknowledged");
+                return Err(Violation::new("G1: nothing acknowledged is lost", text));
+            }
+        }
+        let mut chosen = registers.iter().map(|(_, register)| register.chosen.as_ref().map(|held| &held.revision));
+        let first = chosen.next();
+        if !chosen.all(|other| Some(other) == first) {
+            return Err(Violation::new("all copies are equal at the end", format!("{key:?}: {registers:?}")));
+        }
+    }
+    for at in nodes {
+        compare_feed(world, at, keys)?;
+    }
+    Ok(())
+}
+
+/// The feed names each chosen document once, where its register says.
+fn compare_feed(world: &World, at: usize, keys: &[Key]) -> Result<(), Violation> {
+    let Some(open) = world.nodes[at].open() else { return Ok(()) };
+    let broken = |text: String| Err(Violation::new("the feed names each document once", format!("node {at}: {text}")));
+    let Ok(feed) = open.store.feed_after(0, usize::MAX) else { return broken("it cannot be read".to_owned()) };
+    let mut expected: Vec<(u64, Key)> = Vec::new();
+    for key in keys {
+        if let Ok((register, _)) = open.store.register(key)
+            && register.chosen.is_some()
+        {
+            expected.push((register.feed_sequence, key.clone()));
+        }
+    }
+    expected.sort();
+    if feed == expected { Ok(()) } else { broken(format!("{feed:?} and not {expected:?}")) }
+}

@@ -1,0 +1,148 @@
+//! Watches the truth: after every turn of a node, the registers that it touched are held against the protocol's
+//! invariants, and against what any node was ever seen to hold chosen.
+
+use crate::history::Violation;
+use crate::world::World;
+use coequal_protocol::operation::invariant_history_ends_with_own_stamp;
+use coequal_protocol::register::{
+    invariant_chosen_is_accepted_and_fed, invariant_promise_covers_accepted, invariant_promise_never_falls,
+};
+use coequal_protocol::{Ballot, Held, Key, Register, RequestId, Revision};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One version of a document, as it was found chosen or in the history of a chosen revision.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Its stamp.
+    pub stamp: Ballot,
+    /// The request that made it, if it had an id.
+    pub request: Option<RequestId>,
+    /// The revision, when it was itself seen.
+    pub revision: Option<Arc<Revision>>,
+}
+
+/// What was seen.
+#[derive(Default)]
+pub struct Watch {
+    /// For each document its versions.
+    pub chosen: BTreeMap<Key, BTreeMap<u64, Chosen>>,
+    values: BTreeMap<(Key, Ballot), Arc<Revision>>,
+    registers: BTreeMap<(usize, Key), Register>,
+    /// Version that was acknowledged, and when, for each document.
+    pub acknowledged: BTreeMap<Key, Vec<(u64, u64)>>,
+}
+
+impl Watch {
+    /// One register of one node, after a turn.
+    fn look(&mut self, at: usize, key: &Key, register: Register) -> Result<(), Violation> {
+        let broken = |rule, text: String| Err(Violation::new(rule, format!("node {at}, {key:?}: {text}")));
+        if !invariant_promise_covers_accepted(&register) {
+            return broken("I4: a promise covers what is accepted", format!("{register:?}"));
+        }
+        if !invariant_chosen_is_accepted_and_fed(&register) {
+            return broken("I10: what is chosen was accepted and has its place in the feed", format!("{register:?}"));
+        }
+        let slot = (at, key.clone());
+        if let Some(before) = self.registers.get(&slot)
+            && !invariant_promise_never_falls(before, &register)
+        {
+            return broken("I4: nothing is taken back", format!("{before:?} became {register:?}"));
+        }
+        for held in register.accepted.iter().chain(&register.chosen) {
+            self.look_at_value(at, key, held)?;
+        }
+        if let Some(held) = &register.chosen {
+            self.look_at_chosen(key, &held.revision)?;
+        }
+        self.registers.insert(slot, register);
+        Ok(())
+    }
+
+    fn look_at_value(&mut self, at: usize, key: &Key, held: &Held) -> Result<(), Violation> {
+        let known = self.values.entry((key.clone(), held.ballot)).or_insert_with(|| Arc::clone(&held.revision));
+        if !Arc::ptr_eq(known, &held.revision) && **known != *held.revision {
+            let text = format!("node {at}, {key:?} at {}: {:?} and {known:?}", held.ballot, held.revision);
+            return Err(Violation::new("I2: one value for each ballot", text));
+        }
+        Ok(())
+    }
+
+    /// Every chosen revision continues the one history of its document.
+    pub fn look_at_chosen(&mut self, key: &Key, revision: &Arc<Revision>) -> Result<(), Violation> {
+        let versions = self.chosen.entry(key.clone()).or_default();
+        if let Some(known) = versions.get(&revision.version)
+            && known.stamp == revision.stamp
+            && known.revision.is_some()
+        {
+            return Ok(());
+        }
+        if !invariant_history_ends_with_own_stamp(revision) {
+            return Err(Violation::new("a history ends with its own stamp", format!("{key:?}: {revision:?}")));
+        }
+        for entry in &revision.history {
+            let request = entry.request.map(|(id, _)| id);
+            let fresh = Chosen { stamp: entry.stamp, request, revision: None };
+            let known = versions.entry(entry.version).or_insert(fresh);
+            if known.stamp != entry.stamp {
+                let text = format!("{key:?} version {}: {} and {}", entry.version, known.stamp, entry.stamp);
+                return Err(Violation::new("one history for each document", text));
+            }
+        }
+        if let Some(known) = versions.get_mut(&revision.version) {
+            known.revision = Some(Arc::clone(revision));
+        }
+        Ok(())
+    }
+
+    /// The newest version of a document that was acknowledged by a time.
+    pub fn acknowledged_by(&self, key: &Key, by_us: u64) -> u64 {
+        let all = self.acknowledged.get(key).map_or(&[] as &[(u64, u64)], Vec::as_slice);
+        all.iter().filter(|(at_us, _)| *at_us <= by_us).map(|(_, version)| *version).max().unwrap_or(0)
+    }
+}
+
+impl World {
+    /// After a turn of a node.
+    pub(crate) fn watch_turn(&mut self, at: usize, touched: &[Key]) {
+        let Some(open) = self.nodes[at].open() else { return };
+        let mut broken = open.replica.broken_invariant().map(|name| Violation::new(name, format!("node {at}")));
+        for key in touched {
+            let Ok((register, _)) = open.store.register(key) else { continue };
+            if broken.is_none() {
+                broken = self.watch.look(at, key, register).err();
+            }
+        }
+        broken.into_iter().for_each(|violation| self.found(violation));
+    }
+
+    /// A store was opened: what it holds was held before, and a crash takes nothing back but what was not on the disk.
+    pub(crate) fn watch_opened(&mut self, at: usize) {
+        self.watch_forget(at);
+        let keys = self.clients.keys();
+        self.watch_turn(at, &keys);
+    }
+
+    /// A node's memory is gone.
+    pub(crate) fn watch_forget(&mut self, at: usize) {
+        self.watch.registers.retain(|(node, _), _| *node != at);
+    }
+
+    /// G4: at the change to ONLINE, everything that was acknowledged before the alignment point is here.
+    pub(crate) fn check_online(&mut self, at: usize) {
+        let Some(open) = self.nodes[at].open() else { return };
+        let Some(point) = open.replica.aligned() else { return };
+        let reading = open.readings.iter().find(|(unix_ms, _)| *unix_ms == point.unix_ms);
+        let Some((_, point_us)) = reading.copied() else { return };
+        let mut broken = None;
+        for key in self.watch.acknowledged.keys() {
+            let needed = self.watch.acknowledged_by(key, point_us.saturating_sub(1));
+            let here = open.store.chosen(key).ok().flatten().map_or(0, |held| held.revision.version);
+            if here < needed {
+                let text = format!("node {at}, {key:?}: holds version {here}, and {needed} was acknowledged before");
+                broken = Some(Violation::new("G4: ONLINE means aligned", text));
+            }
+        }
+        broken.into_iter().for_each(|violation| self.found(violation));
+    }
+}

@@ -1,0 +1,45 @@
+//! Schedules of whole nodes: new ones for a while, all that ever broke a promise, and that a seed gives the same again.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+use coequal_simulation::plan::Templates;
+use coequal_simulation::schedule::run;
+use coequal_simulation::search::{Bounds, run_many};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long new seeds are searched.
+const SEARCH: Duration = Duration::from_secs(40);
+
+#[test]
+fn simulation_the_same_seed_gives_the_same_events() {
+    for seed in 1..30 {
+        let (first, second) =
+            (run(seed, &mut Templates::default(), false), run(seed, &mut Templates::default(), false));
+        assert_eq!(first.hash, second.hash, "seed {seed}");
+        assert_eq!(first.statistics, second.statistics, "seed {seed}");
+        assert_eq!(first.violation, second.violation, "seed {seed}");
+    }
+}
+
+#[test]
+#[ignore = "finds what seeds.txt calls open; to be run always when that is empty"]
+fn simulation_new_schedules_break_no_promise() {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    let seed = u64::try_from(clock.as_micros()).expect("a clock of this age");
+    println!("seed {seed}");
+    let bounds = Bounds { schedules: u64::MAX, time: SEARCH, threads: 2 };
+    let (statistics, found) = run_many(seed, bounds, true);
+    println!("{statistics}");
+    assert!(found.is_empty(), "seed {seed}: {found:?}");
+    assert!(statistics.schedules > 100, "only {} schedules", statistics.schedules);
+}
+
+#[test]
+fn simulation_seeds_that_once_broke_a_promise_break_none() {
+    let mut templates = Templates::default();
+    for line in include_str!("../seeds.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let seed = line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a seed");
+        let outcome = run(seed, &mut templates, false);
+        assert!(outcome.violation.is_none(), "seed {line}: {:?}", outcome.violation);
+    }
+}
