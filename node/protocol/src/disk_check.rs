@@ -8,6 +8,7 @@
 //!
 //! Until then it answers no prepare, accept, query or sample: with its vote a quorum could miss a chosen value.
 
+use crate::faults::{Fault, broken};
 use crate::quorum::{NodeSet, is_read_quorum};
 use crate::record::FeedId;
 use coequal_types::{Configuration, Incarnation, NodeId};
@@ -72,7 +73,7 @@ impl DiskCheck {
 
     /// Whether this node may vote, and tell others how far its log is.
     pub fn may_vote(&self) -> bool {
-        self.passed
+        self.passed || broken(Fault::DiskUncheckedVotes)
     }
 
     /// The store that is asked about.
@@ -89,7 +90,7 @@ impl DiskCheck {
     /// A voter says what it remembers. Only what was said in an earlier start counts: the present one knows better.
     pub fn on_recalled(&mut self, from: NodeId, recalled: Recollection, configuration: &Configuration) -> Finding {
         let counts = recalled.feed == self.own.feed && recalled.incarnation < self.own.incarnation;
-        if counts && recalled.durable > self.own.durable {
+        if counts && recalled.durable > self.own.durable && !broken(Fault::RollbackUnnoticed) {
             return Finding::RolledBack { by: from, remembered: recalled.durable };
         }
         self.heard.insert(from);

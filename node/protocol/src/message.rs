@@ -284,7 +284,7 @@ pub struct ChosenBody {
 }
 
 /// What a write does to a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operation {
     /// The kind of change.
     pub kind: OperationKind,
@@ -295,7 +295,7 @@ pub struct Operation {
 }
 
 /// The kinds of writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OperationKind {
     /// Create or replace.
     Put(Bytes),
@@ -316,7 +316,7 @@ pub enum OperationKind {
 }
 
 /// A precondition (RFC 9110, section 13).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// None.
     Any,
@@ -351,7 +351,7 @@ pub enum ForwardResult {
 }
 
 /// Refusals that are answers about a chosen state (I8).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Rejection {
     /// 404.
     NotFound,

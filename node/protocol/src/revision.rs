@@ -1,6 +1,7 @@
 //! A revision: one value that a document had, or its tombstone.
 
 use crate::ballot::Ballot;
+use crate::faults::{Fault, broken};
 use bytes::Bytes;
 
 /// The client's name for a write (hash of its `Idempotency-Key`), kept in the document so that a retry
@@ -24,7 +25,7 @@ pub enum Effect {
 pub const HISTORY_DEPTH: usize = 24;
 
 /// One remembered write of a document: enough to answer its retry exactly (I9).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HistoryEntry {
     /// Stamp of the revision that the write produced; tells a coordinator whether its own proposal was chosen.
     pub stamp: Ballot,
@@ -37,7 +38,7 @@ pub struct HistoryEntry {
 }
 
 /// A document's value at one version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Revision {
     /// 1, 2, 3 …, also across deletes.
     pub version: u64,
@@ -58,6 +59,7 @@ pub fn remember(history: &mut Vec<HistoryEntry>, entry: HistoryEntry) {
             history[at + 1..].iter().any(|later| same_coordinator(later.stamp, entry.stamp)).then_some(at)
         };
         let drop = history.iter().enumerate().find_map(superseded).unwrap_or(0);
+        let drop = if broken(Fault::HistoryDropsOldest) { 0 } else { drop };
         history.remove(drop);
     }
 }

@@ -8,6 +8,7 @@ use super::service::{ChangeCursor, ChangeEntry, Consistency, Page, ReadDocument,
 use super::system::{overloaded, submit};
 use crate::storage::StorageError;
 use bytes::Bytes;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::key::COLLECTIONS;
 use coequal_protocol::message::{Condition, Operation, OperationKind};
 use coequal_protocol::session::may_answer;
@@ -156,7 +157,8 @@ impl DatabaseService {
             });
         }
         let silent_ms = self.node.now_ms().saturating_sub(handle.viewed_ms());
-        if !view.status.serves_local_reads() || silent_ms > self.node.settings.unreachable_after_ms {
+        let serves = view.status.serves_local_reads() && silent_ms <= self.node.settings.unreachable_after_ms;
+        if !serves && !broken(Fault::LocalReadWhileSynchronizing) {
             return Err(ServiceError::Synchronizing {
                 name: self.name.clone(),
                 status: view.status,

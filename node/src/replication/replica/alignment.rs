@@ -1,6 +1,7 @@
 //! Hot alignment and the way to ONLINE (G4): asks for samples, watches the cursors, settles pending keys.
 
 use super::{META_ALIGNED, META_DEPLOYED, Replica};
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::hot_alignment::{Alignment, AlignmentPhase, SourceSample};
 use coequal_protocol::message::Message;
 use coequal_protocol::quorum::{NodeSet, is_read_quorum};
@@ -106,7 +107,7 @@ impl Replica {
         let mut reached: NodeSet =
             self.peers.iter().filter(|(_, peer)| peer.reachable).map(|(node, _)| *node).collect();
         reached.insert(self.me);
-        if !is_read_quorum(&self.configuration, &reached) {
+        if !is_read_quorum(&self.configuration, &reached) && !broken(Fault::LostContactIgnored) {
             self.start_alignment();
         }
     }
@@ -184,7 +185,8 @@ impl Replica {
         let Some(running) = &self.alignment else { return };
         let (sampled_ms, unix_ms) = running.sampled.unwrap_or((self.now.monotonic_ms, self.now.unix_ms));
         let alone = self.configuration.all_voters() == [self.me];
-        if !alone && self.now.monotonic_ms.saturating_sub(sampled_ms) > POINT_AGE_MAX_MS {
+        let old = self.now.monotonic_ms.saturating_sub(sampled_ms) > POINT_AGE_MAX_MS && !broken(Fault::OldPointKept);
+        if !alone && old {
             return self.start_alignment();
         }
         let sources = running.alignment.heads().into_iter().map(|(node, head)| SampledHead { node, head }).collect();
@@ -267,7 +269,8 @@ impl Replica {
     ) {
         let sample = SourceSample { feed, head, behind, pending };
         let mut both = self.alignment.iter_mut().chain(&mut self.epoch_alignment);
-        if let Some(running) = both.find(|running| running.alignment.id == alignment) {
+        let fits = |running: &Running| running.alignment.id == alignment || broken(Fault::AnyAlignmentAnswer);
+        if let Some(running) = both.find(|running| fits(running)) {
             running.asked_ms.remove(&from);
             running.alignment.on_sample(from, epoch, sample);
         }

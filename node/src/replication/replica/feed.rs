@@ -2,6 +2,7 @@
 //! differs. Each node pulls what it lacks from every voter; its pull is its credit, so a slow node slows nobody.
 
 use super::Replica;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ChosenBody, FeedEntry, Message};
 use coequal_protocol::quorum::sources_needed;
 use coequal_protocol::record::{FeedId, LogRecord};
@@ -190,7 +191,8 @@ impl Replica {
 
     fn serve(&mut self, to: NodeId, request: &Request) {
         let (feed, head) = (self.store.feed_id(), self.store.feed_head());
-        let after = if request.feed == feed { request.after } else { 0 };
+        let fits = request.feed == feed || broken(Fault::CursorOfAnotherFeed);
+        let after = if fits { request.after } else { 0 };
         let entries_max = request.entries_max.min(ENTRIES_MAX) as usize;
         let found = match self.store.feed_after(after, entries_max) {
             Ok(found) => found,
@@ -237,7 +239,7 @@ impl Replica {
             return;
         }
         peer.pull.asked_ms = peer.pull.request.take().map_or(0, |(_, sent_ms)| sent_ms);
-        let expected = if feed == batch.feed { sequence } else { 0 };
+        let expected = if feed == batch.feed || broken(Fault::CursorOfAnotherFeed) { sequence } else { 0 };
         if batch.after != expected {
             return self.pull_from(from);
         }
@@ -249,7 +251,7 @@ impl Replica {
                 missing.push(key);
             }
         }
-        if missing.is_empty() {
+        if missing.is_empty() || broken(Fault::CursorBeforeEntries) {
             return self.finish_batch(from, batch.feed, batch.through, batch.remaining);
         }
         let waiting = WaitingBatch {
