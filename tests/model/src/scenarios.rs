@@ -169,7 +169,7 @@ pub fn all(fault: Option<Fault>) -> Vec<Search> {
                     after(0, read(1)),
                 ],
             ),
-            &[Happens::Written, Happens::Rejected, Happens::ReadSomething, Happens::ReadNothing],
+            &[Happens::Written, Happens::ReadSomething],
         ),
         Search::new(
             Bounds {

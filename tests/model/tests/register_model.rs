@@ -26,7 +26,7 @@ fn every_order_of_events_within_the_bounds_keeps_every_promise() {
         (total, whole) = (total + found.states, whole + usize::from(found.complete));
     }
     println!("{total} states in all, {whole} searches whole");
-    assert!(whole >= 1, "no search was looked at whole");
+    assert!(whole >= 6, "only {whole} searches were looked at whole");
 }
 
 #[test]
