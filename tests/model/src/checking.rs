@@ -71,7 +71,7 @@ impl Search {
             format!("{what}\n{}", steps(&path.into_actions()))
         });
         let names = model.happens.iter().map(|what| what.name());
-        let missing = names.filter(|name| checker.discovery(*name).is_none()).collect();
+        let missing = names.filter(|name| checker.discovery(name).is_none()).collect();
         Found {
             states: checker.unique_state_count(),
             complete: checker.state_count() < states_max && violation.is_none(),

@@ -1,6 +1,6 @@
 //! Models of the replication protocol on its real code, and what they find when a rule is broken on purpose.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::should_implement_trait)]
 
 pub mod checking;
 pub mod finders;

@@ -180,6 +180,6 @@ pub fn run(seed: u64) -> Option<Option<String>> {
 }
 
 pub fn search(count: u64) -> (usize, Vec<String>) {
-    let ended: Vec<Option<String>> = (0..count).filter_map(|seed| run(seed)).collect();
+    let ended: Vec<Option<String>> = (0..count).filter_map(run).collect();
     (ended.len(), ended.into_iter().flatten().collect())
 }
