@@ -31,6 +31,8 @@ const TWICE: &[(&str, &str)] = &[
     ("getrandom", "ours is 0.3; uuid and proptest use 0.4"),
     ("syn", "derive macros are between 2 and 3; none of it is in a binary"),
     ("tower-http", "reqwest still uses 0.6; ours is 0.7"),
+    ("rand", "stateright still uses 0.9, proptest 0.10; none of it is in a binary"),
+    ("rand_core", "stateright still uses 0.9, proptest 0.10; none of it is in a binary"),
 ];
 
 /// Crates that were decided against, with the reason.

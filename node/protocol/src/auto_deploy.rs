@@ -3,6 +3,7 @@
 //! A copy is fuzzy: documents change while it runs. What changed comes by the feeds, so the position of the
 //! donor's feed when the copy began is remembered; it counts only while nobody else gave a part of the copy.
 
+use crate::faults::{Fault, broken};
 use crate::key::Key;
 use crate::record::FeedId;
 use coequal_types::NodeId;
@@ -30,7 +31,7 @@ impl CopyProgress {
             self.start = Some((feed, head));
         } else if self.donor != Some(donor) || self.start.is_some_and(|(known, _)| known != feed) {
             // The first donor's feed says nothing about the part that another one gave, nor the other way round.
-            self.start = None;
+            self.start = self.start.filter(|_| broken(Fault::CopyOfManyHasCursor));
         }
         self.donor = Some(donor);
     }

@@ -1,5 +1,6 @@
 //! Ballots: totally ordered, unique, never reused (I1).
 
+use crate::faults::{Fault, broken};
 use coequal_types::{Incarnation, NodeId};
 use std::fmt;
 use std::str::FromStr;
@@ -42,7 +43,9 @@ impl Ballot {
 
     /// A ballot for the creation of a key that `node` generated.
     pub fn creation(time: u64, node: NodeId, incarnation: Incarnation) -> Self {
-        Self { class: BallotClass::Creation, time, node, incarnation }
+        let ordinary = broken(Fault::CreationIsOrdinary);
+        let class = if ordinary { BallotClass::Ordinary } else { BallotClass::Creation };
+        Self { class, time, node, incarnation }
     }
 
     /// The next ballot of the same proposer: accepting a ballot promises this one (one-round write a).

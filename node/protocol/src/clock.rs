@@ -2,6 +2,8 @@
 //!
 //! Safety never depends on it; it makes ballots grow and gives them a time that people can read.
 
+use crate::faults::{Fault, broken};
+
 /// A peer ahead by no more than this is followed without a word.
 pub const AHEAD_TOLERATED_MS: u64 = 500;
 /// A peer ahead by more than this is not followed.
@@ -21,7 +23,7 @@ pub enum Observation {
 }
 
 /// The clock of one node.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct HybridClock {
     last: u64,
     last_jump: u64,
@@ -30,7 +32,8 @@ pub struct HybridClock {
 impl HybridClock {
     /// A clock that never gives a time at or below `floor` (what the node had reached before its restart).
     pub fn starting_above(floor: u64) -> Self {
-        Self { last: floor, last_jump: 0 }
+        let last = if broken(Fault::ClockBackAfterRestart) { 0 } else { floor };
+        Self { last, last_jump: 0 }
     }
 
     /// The highest time given so far.
@@ -40,7 +43,8 @@ impl HybridClock {
 
     /// A new time, above all given before, at or above the physical time.
     pub fn next(&mut self, physical_ms: u64) -> u64 {
-        self.last = (self.last + 1).max(physical_ms << COUNTER_BITS);
+        let step = u64::from(!broken(Fault::BallotReused));
+        self.last = (self.last + step).max(physical_ms << COUNTER_BITS);
         self.last
     }
 
@@ -63,7 +67,7 @@ impl HybridClock {
     /// Follows a time seen elsewhere, within bounds.
     pub fn observe(&mut self, time: u64, physical_ms: u64) -> Observation {
         let ahead = ahead_ms(time, physical_ms);
-        if ahead > AHEAD_REFUSED_MS {
+        if ahead > AHEAD_REFUSED_MS && !broken(Fault::AbsurdClockFollowed) {
             return Observation::Refused(ahead);
         }
         self.last = self.last.max(time);

@@ -9,6 +9,7 @@
 //!
 //! Until then it answers no prepare, accept, query or sample: with its vote a quorum could miss a chosen value.
 
+use crate::faults::{Fault, broken};
 use crate::quorum::{NodeSet, is_read_quorum};
 use crate::record::FeedId;
 use coequal_types::{Configuration, Incarnation, NodeId};
@@ -82,7 +83,7 @@ impl DiskCheck {
 
     /// Whether this node may vote, and tell others how far its log is.
     pub fn may_vote(&self) -> bool {
-        self.passed
+        self.passed || broken(Fault::DiskUncheckedVotes)
     }
 
     /// The store that is asked about.
@@ -104,7 +105,7 @@ impl DiskCheck {
     /// A voter says what it remembers: of an earlier start, no more than this store held when it was opened; of this one,
     /// no more than it holds now; of a later one, nothing.
     pub fn on_recalled(&mut self, from: NodeId, recalled: Recollection, configuration: &Configuration) -> Finding {
-        let same_store = recalled.feed == self.own.feed && recalled.durable > 0;
+        let same_store = recalled.feed == self.own.feed && recalled.durable > 0 && !broken(Fault::RollbackUnnoticed);
         match recalled.incarnation.cmp(&self.own.incarnation) {
             Ordering::Less if same_store && recalled.durable > self.own.durable => {
                 return Finding::RolledBack { by: from, remembered: recalled.durable };

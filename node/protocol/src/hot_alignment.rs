@@ -11,6 +11,7 @@
 //! head and pending keys: a holder of a chosen value need not know that it was chosen, so the value may be in no
 //! feed yet; settling these keys by a quorum read closes that hole.
 
+use crate::faults::{Fault, broken};
 use crate::forced_recovery::is_first;
 use crate::key::Key;
 use crate::quorum::{NodeSet, sources_needed};
@@ -20,7 +21,7 @@ use coequal_types::{Configuration, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A source's sample.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SourceSample {
     /// Identity of its feed.
     pub feed: FeedId,
@@ -46,7 +47,7 @@ pub enum AlignmentPhase {
 }
 
 /// One alignment of one database on one node, against one epoch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Alignment {
     /// Number of this alignment; answers to earlier ones do not count.
     pub id: u64,
@@ -114,7 +115,7 @@ impl Alignment {
     fn adoption_complete(&self) -> bool {
         let voters = u32::try_from(self.voters.len()).unwrap_or(u32::MAX);
         let needed = if is_first(self.epoch) { voters } else { majority(voters).min(voters) };
-        u32::try_from(self.adopted.len()).unwrap_or(0) >= needed
+        u32::try_from(self.adopted.len()).unwrap_or(0) >= needed || broken(Fault::SampleBeforeAdoption)
     }
 
     /// A voter answered with its sample. Samples count only once a majority of the voters is known to have
@@ -133,7 +134,9 @@ impl Alignment {
         if self.samples.len() >= self.needed || self.samples.contains_key(&from) {
             return false;
         }
-        self.unsettled.extend(sample.pending.iter().cloned());
+        if !broken(Fault::SourcePendingUnsettled) {
+            self.unsettled.extend(sample.pending.iter().cloned());
+        }
         if sample.behind == 0 {
             // Nothing live lay behind this node's cursor: everything of the source is here already.
             self.drained.insert(from);
@@ -150,7 +153,9 @@ impl Alignment {
     /// This node's own pending keys: they are settled as well.
     pub fn take_own_pending(&mut self, keys: Vec<Key>) {
         self.own_pending_taken = true;
-        self.unsettled.extend(keys);
+        if !broken(Fault::OwnPendingUnsettled) {
+            self.unsettled.extend(keys);
+        }
     }
 
     /// A batch of `source`'s feed `feed` is applied: up to `through`, with `remaining` live entries behind it.
@@ -159,7 +164,7 @@ impl Alignment {
     /// stands above it now; a batch that ends between the two has neither its old value nor its new one. Only a
     /// batch that reached the end of the feed as it was when it was read has them all.
     pub fn on_batch(&mut self, source: NodeId, feed: FeedId, through: u64, remaining: u64) {
-        if remaining == 0 {
+        if remaining == 0 || broken(Fault::DrainedBehindHead) {
             self.on_cursor(source, feed, through);
         }
     }
@@ -168,8 +173,8 @@ impl Alignment {
     /// batch was read (see [`Alignment::on_batch`]).
     pub fn on_cursor(&mut self, source: NodeId, feed: FeedId, sequence: u64) {
         if let Some(sample) = self.samples.get(&source)
-            && sample.feed == feed
-            && sequence >= sample.head
+            && (sample.feed == feed || broken(Fault::CursorOfAnotherFeed))
+            && (sequence >= sample.head || broken(Fault::HeadsSampledEarly))
         {
             self.drained.insert(source);
         }
@@ -177,6 +182,9 @@ impl Alignment {
 
     /// A source became unreachable or its feed was replaced: another one is needed in its place.
     pub fn lose_source(&mut self, source: NodeId) {
+        if broken(Fault::LostSourceCounts) && self.samples.contains_key(&source) {
+            self.drained.insert(source);
+        }
         if !self.drained.contains(&source) && self.samples.remove(&source).is_some() {
             // Its pending keys stay: settling one key more than needed is harmless.
             self.own_pending_taken = false;
@@ -205,9 +213,9 @@ impl Alignment {
     pub fn phase(&self) -> AlignmentPhase {
         if !self.adoption_complete() || self.samples.len() < self.needed || !self.own_pending_taken {
             AlignmentPhase::Connecting
-        } else if self.drained.len() < self.needed {
+        } else if self.drained.len() < self.needed && !broken(Fault::OnlineUndrained) {
             AlignmentPhase::Draining
-        } else if !self.unsettled.is_empty() {
+        } else if !self.unsettled.is_empty() && !broken(Fault::OnlineUnsettled) {
             AlignmentPhase::Settling
         } else {
             AlignmentPhase::Aligned

@@ -4,6 +4,7 @@
 //!
 //! Modules stand in reading order: a document's register first, then what is built on registers.
 
+pub mod faults;
 pub mod ballot;
 pub mod key;
 pub mod clock;

@@ -8,6 +8,7 @@
 //! Any node may drive a change; the next one who looks goes on where a crashed driver stopped, because each
 //! step follows from the chosen configuration and from what is observed, and from nothing else.
 
+use crate::faults::{Fault, broken};
 use crate::forced_recovery::is_first;
 use coequal_types::settings::majority;
 use coequal_types::{Configuration, DatabaseStatus, NodeId};
@@ -55,7 +56,7 @@ fn finish_joint(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberVi
     let holds = |node: &&NodeId| nodes.get(node).is_some_and(|view| view.aligned_epoch >= configuration.epoch);
     let aligned = configuration.voters.iter().filter(holds).count();
     let needed = majority(u32::try_from(configuration.voters.len()).unwrap_or(u32::MAX)) as usize;
-    (aligned >= needed).then(|| {
+    (aligned >= needed || broken(Fault::JointEndsUnaligned)).then(|| {
         let mut next = successor(configuration);
         next.joint_with = None;
         let members = next.members();
@@ -122,7 +123,7 @@ pub fn without(configuration: &Configuration, node: NodeId) -> Option<Configurat
         if next.voters.is_empty() {
             return None;
         }
-        next.joint_with = Some(configuration.voters.clone());
+        next.joint_with = joint_with(configuration);
     }
     Some(next)
 }
@@ -138,10 +139,15 @@ fn promote_learners(configuration: &Configuration, nodes: &BTreeMap<NodeId, Memb
     }
     let mut next = successor(configuration);
     next.learners.retain(|node| !promoted.contains(node));
-    next.joint_with = Some(configuration.voters.clone());
+    next.joint_with = joint_with(configuration);
     next.voters.extend(promoted);
     next.voters.sort_unstable();
     Some(next)
+}
+
+/// The voters so far, with whose majority the new ones have to agree until the change is over.
+fn joint_with(configuration: &Configuration) -> Option<Vec<NodeId>> {
+    (!broken(Fault::JointEpochSkipped)).then(|| configuration.voters.clone())
 }
 
 /// Whether the first voter of the system database should wait for another node that is about to be ready: of two

@@ -364,7 +364,7 @@ pub struct ChosenBody {
 }
 
 /// What a write does to a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operation {
     /// The kind of change.
     pub kind: OperationKind,
@@ -375,7 +375,7 @@ pub struct Operation {
 }
 
 /// The kinds of writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OperationKind {
     /// Create or replace.
     Put(Bytes),
@@ -396,7 +396,7 @@ pub enum OperationKind {
 }
 
 /// A precondition (RFC 9110, section 13).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// None.
     Any,
@@ -431,7 +431,7 @@ pub enum ForwardResult {
 }
 
 /// Refusals that are answers about a chosen state (I8).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Rejection {
     /// 404.
     NotFound,

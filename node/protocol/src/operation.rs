@@ -1,6 +1,7 @@
 //! What a write makes of a document: pure, so that any coordinator comes to the same result.
 
 use crate::ballot::Ballot;
+use crate::faults::{Fault, broken};
 use crate::message::{Condition, Operation, OperationKind, Rejection};
 use crate::revision::{Effect, HISTORY_DEPTH, HistoryEntry, RequestId, Revision, remember};
 use bytes::Bytes;
@@ -44,7 +45,7 @@ pub fn apply(current: Option<&Revision>, operation: &Operation, stamp: Ballot) -
 }
 
 fn replay(entry: &HistoryEntry, id: RequestId, fingerprint: u64) -> Applied {
-    if entry.request == Some((id, fingerprint)) {
+    if entry.request == Some((id, fingerprint)) || broken(Fault::RequestOfAnotherReplayed) {
         Applied::Already(entry.clone())
     } else {
         let text = "this Idempotency-Key was used for another request; use a new key for a new request";
@@ -60,7 +61,7 @@ fn check_condition(live: Option<&Revision>, condition: &Condition) -> Result<(),
         Condition::Stamp(stamp) => live.is_some_and(|revision| revision.stamp == *stamp),
         Condition::Version(version) => live.is_some_and(|revision| revision.version == *version),
     };
-    if holds {
+    if holds || broken(Fault::ConditionIgnored) {
         return Ok(());
     }
     Err(Rejection::PreconditionFailed { current: live.map(|revision| (revision.version, revision.stamp)) })
@@ -97,6 +98,8 @@ fn successor(
     stamp: Ballot,
     request: Option<(RequestId, u64)>,
 ) -> Revision {
+    let request = request.filter(|_| !broken(Fault::RequestIdForgotten));
+    let current = current.filter(|revision| !revision.is_tombstone() || !broken(Fault::RecreationStartsAtOne));
     let version = current.map_or(0, |revision| revision.version) + 1;
     let mut history: Vec<HistoryEntry> = current.map(|revision| revision.history.clone()).unwrap_or_default();
     remember(&mut history, HistoryEntry { stamp, version, effect, request });

@@ -4,6 +4,7 @@
 //! chosen together). It says what to send; the caller sends, waits and tells what came back.
 
 use crate::ballot::Ballot;
+use crate::faults::{Fault, broken};
 use crate::message::{Operation, Rejection};
 use crate::operation::{Applied, apply};
 use crate::quorum::{NodeSet, is_read_quorum, is_write_quorum};
@@ -13,7 +14,7 @@ use coequal_types::{Configuration, NodeId};
 use std::sync::Arc;
 
 /// The result of one operation, valid once the proposal is done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OperationResult {
     /// Chosen (now or by an earlier try of the same request).
     Written {
@@ -60,7 +61,7 @@ pub enum Step {
     Unknown,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
     Idle,
     Preparing { answered: NodeSet, best: Option<Held>, best_chosen: bool, holders: NodeSet },
@@ -68,7 +69,7 @@ enum Phase {
 }
 
 /// An accept that was sent and whose outcome is not known.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SentAccept {
     ballot: Ballot,
     stamp: Ballot,
@@ -77,7 +78,7 @@ struct SentAccept {
 }
 
 /// Operations on one document on their way to being chosen.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Proposal {
     operations: Vec<Operation>,
     ballot: Ballot,
@@ -104,7 +105,7 @@ impl Proposal {
 
     /// Whether some accept may have been taken by somebody: from then on "not applied" must be proved (I9).
     pub fn may_be_applied(&self) -> bool {
-        !self.sent.is_empty()
+        !self.sent.is_empty() && !broken(Fault::UnknownIsNotApplied)
     }
 
     /// Voters that answered in this round.
@@ -163,12 +164,14 @@ impl Proposal {
         let Phase::Preparing { answered, best, best_chosen, holders } = &mut self.phase else {
             return Step::Wait;
         };
-        if ballot != self.ballot || !configuration.is_voter(from) || !answered.insert(from) {
+        let late = ballot != self.ballot && !broken(Fault::LateAnswerCounts);
+        if late || !is_voter(configuration, from) || !insert(configuration, answered, from) {
             return Step::Wait;
         }
         let (theirs, ours) =
             (held.as_ref().map_or(Ballot::NONE, |h| h.ballot), best.as_ref().map_or(Ballot::NONE, |h| h.ballot));
-        if theirs > ours {
+        let is_taken = ours.is_none() || !broken(Fault::LowerBallotWins);
+        if theirs > ours && is_taken {
             *best = held;
             *best_chosen = chosen;
             *holders = NodeSet::from([from]);
@@ -189,10 +192,11 @@ impl Proposal {
         let Phase::Accepting { answered, .. } = &mut self.phase else {
             return Step::Wait;
         };
-        if ballot != self.ballot || !configuration.is_voter(from) {
+        let late = ballot != self.ballot && !broken(Fault::LateAnswerCounts);
+        if late || !is_voter(configuration, from) {
             return Step::Wait;
         }
-        answered.insert(from);
+        insert(configuration, answered, from);
         if !is_write_quorum(configuration, answered) {
             return Step::Wait;
         }
@@ -216,6 +220,9 @@ impl Proposal {
     pub fn abandon_round(&mut self) {
         self.phase = Phase::Idle;
         self.lost_rounds += 1;
+        if broken(Fault::SentIsForgotten) {
+            self.sent.clear();
+        }
     }
 
     /// With a quorum of promises: what to propose, or the answer.
@@ -240,7 +247,7 @@ impl Proposal {
 
     /// Results of an earlier accept of this proposal that turns out to be part of the document's past.
     fn find_own(&self, current: Option<&Revision>) -> Option<Vec<OperationResult>> {
-        let current = current?;
+        let current = current.filter(|_| !broken(Fault::OwnIsNotFound))?;
         self.sent.iter().find(|sent| current.descends_from(sent.stamp)).map(|sent| sent.results.clone())
     }
 
@@ -249,7 +256,7 @@ impl Proposal {
     /// the `collected` bound may have been applied, deleted and forgotten since.
     fn past_is_certain(&self, current: Option<&Revision>, collected: u64) -> bool {
         let excluded = |sent: &SentAccept| current.is_none_or(|now| now.excludes(sent.stamp, sent.base_version));
-        self.sent.iter().all(|sent| sent.ballot.time > collected && excluded(sent))
+        self.sent.iter().all(|sent| sent.ballot.time > collected && excluded(sent)) || broken(Fault::PastTakenAsCertain)
     }
 
     /// Answers about `best`, once it is known to be chosen above every accept sent before; else gets it
@@ -258,12 +265,13 @@ impl Proposal {
         let Some(held) = best else {
             self.phase = Phase::Idle;
             // There is nothing to get chosen above an accept sent before, and a minority may hold that one.
-            if self.may_be_applied() {
+            if self.may_be_applied() && !broken(Fault::AbsentDespiteSent) {
                 return Step::Unknown;
             }
             return Step::Done { results, chosen: None, own_round: false };
         };
-        if known_chosen && self.sent.iter().all(|sent| sent.ballot <= held.ballot) {
+        let above_sent = self.sent.iter().all(|sent| sent.ballot <= held.ballot) || broken(Fault::RefusalBelowSent);
+        if (known_chosen || broken(Fault::RefusalFromAccepted)) && above_sent {
             self.phase = Phase::Idle;
             return Step::Done { results, chosen: Some(held), own_round: false };
         }
@@ -311,6 +319,20 @@ impl Proposal {
     pub fn into_operations(self) -> Vec<Operation> {
         self.operations
     }
+}
+
+fn is_voter(configuration: &Configuration, node: NodeId) -> bool {
+    configuration.is_voter(node) || broken(Fault::NonVotersCount)
+}
+
+/// Notes that `from` has answered; false when it had before.
+fn insert(configuration: &Configuration, answered: &mut NodeSet, from: NodeId) -> bool {
+    let new = answered.insert(from);
+    if !new && broken(Fault::DuplicateCounts) {
+        let silent = configuration.all_voters().into_iter().find(|voter| !answered.contains(voter));
+        return silent.is_some_and(|voter| answered.insert(voter));
+    }
+    new
 }
 
 /// I9: once an accept was sent, an answer other than "unknown" is about something chosen at its ballot or above:

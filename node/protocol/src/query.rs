@@ -1,6 +1,7 @@
 //! A linearizable read: one round to a majority when everybody agrees, a settled proposal when not (I8).
 
 use crate::ballot::Ballot;
+use crate::faults::{Fault, broken};
 use crate::quorum::{NodeSet, is_read_quorum, is_write_quorum};
 use crate::register::Held;
 use crate::revision::Revision;
@@ -19,7 +20,7 @@ pub enum QueryStep {
 }
 
 /// A read under way.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Query {
     own: Option<Held>,
     answered: NodeSet,
@@ -64,7 +65,8 @@ impl Query {
         if !configuration.is_voter(from) || !self.answered.insert(from) {
             return QueryStep::Wait;
         }
-        if accepted > self.best {
+        let is_taken = self.best.is_none() || !broken(Fault::ReadTakesFirst);
+        if accepted > self.best && is_taken {
             self.best = accepted;
             self.best_chosen = chosen;
             self.best_revision = revision;
@@ -85,7 +87,11 @@ impl Query {
             self.own.as_ref().filter(|held| held.ballot == self.best).map(|held| Arc::clone(&held.revision))
         });
         match value {
-            Some(revision) if self.best_chosen || is_write_quorum(configuration, &self.holders) => {
+            Some(revision)
+                if self.best_chosen
+                    || is_write_quorum(configuration, &self.holders)
+                    || broken(Fault::ReadShowsAccepted) =>
+            {
                 QueryStep::Done(Some(Held { ballot: self.best, revision }))
             }
             _ => QueryStep::Settle,

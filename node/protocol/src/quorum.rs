@@ -1,5 +1,6 @@
 //! Which answers are enough (I6).
 
+use crate::faults::{Fault, broken};
 use crate::forced_recovery::is_first;
 use coequal_types::settings::majority;
 use coequal_types::{Configuration, NodeId, WriteQuorum};
@@ -13,17 +14,24 @@ fn size(voters: &[NodeId]) -> u32 {
 }
 
 fn counted(voters: &[NodeId], answered: &NodeSet) -> u32 {
+    if broken(Fault::NonVotersCount) {
+        return u32::try_from(answered.len()).unwrap_or(u32::MAX);
+    }
     u32::try_from(voters.iter().filter(|voter| answered.contains(voter)).count()).unwrap_or(u32::MAX)
 }
 
 fn sets(configuration: &Configuration) -> impl Iterator<Item = &Vec<NodeId>> {
-    std::iter::once(&configuration.voters).chain(configuration.joint_with.iter())
+    let new =
+        (!broken(Fault::JointCountsOldOnly) || configuration.joint_with.is_none()).then_some(&configuration.voters);
+    let old = configuration.joint_with.iter().filter(|_| !broken(Fault::JointCountsNewOnly));
+    new.into_iter().chain(old)
 }
 
 /// A majority of the voters (in a joint epoch: of the new and of the old ones; in the first epoch of a forced recovery:
 /// every voter).
 pub fn is_read_quorum(configuration: &Configuration, answered: &NodeSet) -> bool {
-    sets(configuration).all(|voters| counted(voters, answered) >= least(configuration, voters))
+    let less = u32::from(broken(Fault::ReadQuorumMinority));
+    sets(configuration).all(|voters| counted(voters, answered) >= least(configuration, voters) - less)
 }
 
 /// Voters that every quorum has at least.
@@ -35,15 +43,18 @@ fn least(configuration: &Configuration, voters: &[NodeId]) -> u32 {
 /// declared; of the old ones a majority is enough to meet every quorum before (I6). With more, an epoch that lets go of a
 /// voter that is gone could never end under `writeQuorum: all`: its undecided keys would wait for that very voter.
 pub fn is_write_quorum(configuration: &Configuration, answered: &NodeSet) -> bool {
-    let old = configuration.joint_with.as_deref();
-    counted(&configuration.voters, answered) >= accepts_needed(configuration)
-        && old.is_none_or(|old| counted(old, answered) >= least(configuration, old))
+    let less = u32::from(broken(Fault::WriteQuorumMinority));
+    let new_counts = !broken(Fault::JointCountsOldOnly) || configuration.joint_with.is_none();
+    let old = configuration.joint_with.as_deref().filter(|_| !broken(Fault::JointCountsNewOnly));
+    (!new_counts || counted(&configuration.voters, answered) >= accepts_needed(configuration) - less)
+        && old.is_none_or(|old| counted(old, answered) >= least(configuration, old) - less)
 }
 
 /// Accepts of the declared voters that a write needs.
 fn accepts_needed(configuration: &Configuration) -> u32 {
     let voters = &configuration.voters;
-    let quorum: WriteQuorum = configuration.settings.write_quorum;
+    let ignored = broken(Fault::WriteQuorumIgnored);
+    let quorum = if ignored { WriteQuorum::Majority } else { configuration.settings.write_quorum };
     quorum.accepts_needed(size(voters)).max(least(configuration, voters))
 }
 
@@ -57,7 +68,9 @@ pub fn write_quorum_size(configuration: &Configuration) -> u32 {
 /// value is on a majority Q of N voters. A node with an unbroken disk that lacks it can miss it only if all
 /// holders are among the others, so N − Q of them suffice; one that forgot needs one more.
 pub fn sources_needed(voters: usize, new_disk: bool) -> usize {
-    voters - voters.min(voters / 2 + 1) + usize::from(new_disk)
+    let more = usize::from(new_disk && !broken(Fault::SourcesForgetNewDisk));
+    let needed = voters - voters.min(voters / 2 + 1) + more;
+    needed.saturating_sub(usize::from(broken(Fault::OneSourceTooFew)))
 }
 
 /// I6: any write quorum of `one` shares a voter with any read quorum of `other`, judged by counting in each

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub type FeedId = u64;
 
 /// A change of one register.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// Nothing below this ballot is taken any more.
     Promise {

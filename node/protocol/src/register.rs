@@ -4,12 +4,13 @@
 //! [`Register::apply`], the same function that replays the log, so a restarted node is what it was.
 
 use crate::ballot::{Ballot, BallotClass};
+use crate::faults::{Fault, broken};
 use crate::record::Change;
 use crate::revision::Revision;
 use std::sync::Arc;
 
 /// A revision under the ballot at which it was accepted or chosen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Held {
     /// Ballot of the accept round.
     pub ballot: Ballot,
@@ -18,7 +19,7 @@ pub struct Held {
 }
 
 /// What a node knows of one document.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Register {
     /// No prepare or accept below this is taken.
     pub promised: Ballot,
@@ -72,11 +73,14 @@ impl Register {
 
     /// Phase 1. Refuses below the promise and at or below the accepted ballot (I4).
     pub fn prepare(&self, ballot: Ballot) -> (Answer, Option<Change>) {
-        if ballot < self.promised || ballot <= self.accepted_ballot() || ballot.class == BallotClass::Creation {
+        let below = ballot < self.promised && !broken(Fault::PrepareBelowPromise);
+        if below || ballot <= self.accepted_ballot() || ballot.class == BallotClass::Creation {
             return (Answer::Refused { promised: self.promised.max(self.accepted_ballot()) }, None);
         }
-        let answer = Answer::Promised { held: self.accepted.clone(), chosen: !self.is_pending() };
-        let change = (ballot > self.promised).then_some(Change::Promise { ballot });
+        let held = self.accepted.clone().filter(|_| !broken(Fault::PromiseHidesAccepted));
+        let answer = Answer::Promised { held, chosen: !self.is_pending() || broken(Fault::PendingToldAsChosen) };
+        let keeps = ballot > self.promised && !broken(Fault::PromiseNotKept);
+        let change = keeps.then_some(Change::Promise { ballot });
         (answer, change)
     }
 
@@ -86,12 +90,19 @@ impl Register {
     pub fn accept(&self, ballot: Ballot, revision: &Arc<Revision>, low_bound: u64) -> (Answer, Option<Change>) {
         let refused = Answer::Refused { promised: self.promised.max(self.accepted_ballot()) };
         if let Some(held) = self.accepted.as_ref().filter(|held| held.ballot == ballot) {
-            return if held.revision == *revision { (Answer::Accepted, None) } else { (refused, None) };
+            let same = held.revision == *revision || broken(Fault::EqualBallotOtherValue);
+            return if same { (Answer::Accepted, None) } else { (refused, None) };
         }
         let takes = match ballot.class {
-            BallotClass::Creation => self.is_empty() && ballot.time > low_bound,
-            BallotClass::Ordinary => ballot >= self.promised && ballot > self.accepted_ballot(),
+            BallotClass::Creation => {
+                (self.is_empty() || broken(Fault::CreationOverState))
+                    && (ballot.time > low_bound || broken(Fault::CreationBelowLowBound))
+            }
+            BallotClass::Ordinary => {
+                (ballot >= self.promised || broken(Fault::AcceptBelowPromise)) && ballot > self.accepted_ballot()
+            }
         };
+        let takes = takes || broken(Fault::AcceptBelowAccepted) && ballot < self.accepted_ballot();
         if !takes {
             return (refused, None);
         }
@@ -101,8 +112,11 @@ impl Register {
     /// What to record when `ballot` is known to be chosen; `revision` may be left out if it was accepted here.
     /// `None` when nothing is new, or when the value is neither given nor here (`needs_body` tells which).
     pub fn learn(&self, ballot: Ballot, revision: Option<&Arc<Revision>>, feed_sequence: u64) -> Option<Change> {
-        if ballot <= self.chosen_ballot() {
+        if ballot <= self.chosen_ballot() && !broken(Fault::OlderChosenOverwrites) {
             return None;
+        }
+        if revision.is_none() && self.accepted.is_some() && broken(Fault::MarkFitsAnyBallot) {
+            return Some(Change::Chosen { ballot: self.accepted_ballot(), feed_sequence, revision: None });
         }
         if self.accepted_ballot() == ballot {
             return Some(Change::Chosen { ballot, feed_sequence, revision: None });
@@ -112,7 +126,8 @@ impl Register {
 
     /// Whether learning that `ballot` is chosen needs the revision from somebody else.
     pub fn needs_body(&self, ballot: Ballot) -> bool {
-        ballot > self.chosen_ballot() && self.accepted_ballot() != ballot
+        let fits = self.accepted_ballot() == ballot || self.accepted.is_some() && broken(Fault::MarkFitsAnyBallot);
+        ballot > self.chosen_ballot() && !fits
     }
 
     /// Applies a recorded change. Used while running and when replaying the log.
@@ -120,7 +135,9 @@ impl Register {
         match change {
             Change::Promise { ballot } => self.promised = self.promised.max(*ballot),
             Change::Accept { ballot, revision } => {
-                self.promised = self.promised.max(ballot.successor());
+                if !broken(Fault::AcceptPromisesNothing) {
+                    self.promised = self.promised.max(ballot.successor());
+                }
                 if *ballot > self.accepted_ballot() {
                     self.accepted = Some(Held { ballot: *ballot, revision: Arc::clone(revision) });
                 }
@@ -132,12 +149,12 @@ impl Register {
                     // A mark for a value that is not here any more was overtaken by a newer chosen one.
                     (None, _) => return,
                 };
-                if *ballot <= self.chosen_ballot() {
+                if *ballot <= self.chosen_ballot() && !broken(Fault::OlderChosenOverwrites) {
                     return;
                 }
                 // A copied chosen revision counts as accepted at its ballot; a higher promise is kept.
                 self.promised = self.promised.max(ballot.successor());
-                if *ballot > self.accepted_ballot() {
+                if *ballot > self.accepted_ballot() && !broken(Fault::CopyIsNotAccepted) {
                     self.accepted = Some(held.clone());
                 }
                 self.chosen = Some(held);

@@ -1,6 +1,7 @@
 //! A revision: one value that a document had, or its tombstone.
 
 use crate::ballot::Ballot;
+use crate::faults::{Fault, broken};
 use bytes::Bytes;
 
 /// The client's name for a write (hash of its `Idempotency-Key`), kept in the document so that a retry
@@ -28,7 +29,7 @@ pub const HISTORY_DEPTH: usize = 24;
 pub const RECENT_DEPTH: usize = 16;
 
 /// One remembered write of a document: enough to answer its retry exactly (I9).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HistoryEntry {
     /// Stamp of the revision that the write produced; tells a coordinator whether its own proposal was chosen.
     pub stamp: Ballot,
@@ -41,7 +42,7 @@ pub struct HistoryEntry {
 }
 
 /// A document's value at one version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Revision {
     /// 1, 2, 3 …, also across deletes.
     pub version: u64,
@@ -64,6 +65,7 @@ pub fn remember(history: &mut Vec<HistoryEntry>, entry: HistoryEntry) {
         };
         let older = history.len() - RECENT_DEPTH;
         let drop = history.iter().take(older).enumerate().find_map(superseded).unwrap_or(0);
+        let drop = if broken(Fault::HistoryDropsOldest) { 0 } else { drop };
         history.remove(drop);
     }
 }

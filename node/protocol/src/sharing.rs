@@ -1,5 +1,6 @@
 //! What a node does about a database that it hears of, and how it starts with a copy that it finds on its disk.
 
+use crate::faults::{Fault, broken};
 use coequal_types::{Configuration, DatabaseId, NodeId};
 
 /// The local copy of a database of some name.
@@ -40,19 +41,20 @@ pub fn decide(node: NodeId, configuration: &Configuration, copy: Option<LocalCop
     let Some(copy) = copy else {
         return if member { Sharing::Deploy } else { Sharing::NotHere };
     };
-    if copy.uuid != configuration.uuid {
+    if copy.uuid != configuration.uuid && !broken(Fault::NamesakeMixes) {
         let dropped = configuration.dropped_uuids.contains(&copy.uuid);
         return if dropped { Sharing::SetAside { deploy: member } } else { Sharing::Conflict };
     }
     if !member {
         return Sharing::SetAside { deploy: false };
     }
-    if copy.owner != node {
+    if copy.owner != node && !broken(Fault::CopiedFolderVotes) {
         return Sharing::HeadStart;
     }
     let joined = configuration.joined.get(&node).copied().unwrap_or(0);
     // A copy that took part only in epochs before this node was (re-)taken in belongs to a member that was removed.
-    if copy.epoch < joined { Sharing::SetAside { deploy: true } } else { Sharing::Replicate }
+    let removed = copy.epoch < joined && !broken(Fault::RemovedCopyVotes);
+    if removed { Sharing::SetAside { deploy: true } } else { Sharing::Replicate }
 }
 
 #[cfg(test)]

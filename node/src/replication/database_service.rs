@@ -9,6 +9,7 @@ use super::system::{overloaded, submit};
 use super::tombstones;
 use crate::storage::StorageError;
 use bytes::Bytes;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::key::COLLECTIONS;
 use coequal_protocol::message::{Condition, Operation, OperationKind};
 use coequal_protocol::session::may_answer;
@@ -161,7 +162,8 @@ impl DatabaseService {
             });
         }
         let silent_ms = self.node.now_ms().saturating_sub(handle.viewed_ms());
-        if !view.status.serves_local_reads() || silent_ms > self.node.settings.unreachable_after_ms {
+        let serves = view.status.serves_local_reads() && silent_ms <= self.node.settings.unreachable_after_ms;
+        if !serves && !broken(Fault::LocalReadWhileSynchronizing) {
             return Err(ServiceError::Synchronizing {
                 name: self.name.clone(),
                 status: view.status,

@@ -10,6 +10,7 @@
 use super::error::StorageError;
 use super::state::Frozen;
 use super::store::{Lsn, Store, lock};
+use coequal_protocol::faults::{Fault, broken};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -72,10 +73,16 @@ impl Store {
         self.check()?;
         let began = Instant::now();
         let Some(frozen) = self.freeze() else { return Ok(CheckpointReport::Nothing) };
-        if frozen.lsn > self.durable() {
+        if frozen.lsn > self.durable() && !broken(Fault::CheckpointAheadOfLog) {
             return Ok(CheckpointReport::Waiting { until: frozen.lsn });
         }
+        if broken(Fault::CheckpointTrimsEarly) {
+            self.superfluous.store(frozen.lsn, Ordering::Release);
+        }
         if let Err(error) = self.documents.write_frozen(&frozen) {
+            if broken(Fault::OverlayLost) {
+                self.live_mut().frozen = None;
+            }
             let error = self.fail_unless_full(error);
             if error.is_disk_full() {
                 // Reads need the file; if it cannot be opened yet, the next read or checkpoint tries again.

@@ -11,6 +11,7 @@
 
 use super::disk::sync_directory;
 use super::error::StorageError;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_types::{ClusterId, DatabaseName, Incarnation, NodeId};
 use fs4::fs_std::FileExt as _;
 use serde::{Deserialize, Serialize};
@@ -65,7 +66,8 @@ impl DataDirectory {
             Some(identity) => identity,
             None => new_identity(path)?,
         };
-        identity.starts = identity.starts.checked_add(1).ok_or_else(|| {
+        let step = u32::from(!broken(Fault::IncarnationReused));
+        identity.starts = identity.starts.checked_add(step).ok_or_else(|| {
             StorageError::damaged(&path.join(IDENTITY), "it says that the node was started 4,294,967,295 times")
         })?;
         write_identity(path, &identity)?;

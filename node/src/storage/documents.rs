@@ -10,6 +10,7 @@ use super::state::{Facts, Frozen};
 use super::store::{Counts, Lsn, StoreIdentity};
 use super::tables::{CURSORS, FEED, FORMAT, META, PENDING, REGISTERS, STATE, state};
 use bytes::Bytes;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::{Key, Register};
 use coequal_types::{DatabaseId, NodeId};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -223,7 +224,8 @@ fn write_frozen(transaction: &WriteTransaction, frozen: &Frozen) -> Result<(), r
         } else {
             registers.insert(key_bytes, seal(key_bytes, &encode_register(&entry.register)).as_slice())?;
         }
-        if entry.stored.feed_sequence != 0 && entry.stored.feed_sequence != entry.register.feed_sequence {
+        let moved = entry.stored.feed_sequence != entry.register.feed_sequence && !broken(Fault::FeedKeepsOldEntries);
+        if entry.stored.feed_sequence != 0 && moved {
             gone.push(entry.stored.feed_sequence);
         }
         if entry.stored.pending != entry.register.is_pending() {

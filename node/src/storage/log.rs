@@ -8,6 +8,7 @@ use super::page_sums::{Health, RedbFile};
 use super::store::{Batch, Lsn};
 use super::tables::{LOG, LOG_STATE};
 use coequal_protocol::LogRecord;
+use coequal_protocol::faults::{Fault, broken};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::io;
 use std::path::PathBuf;
@@ -103,7 +104,8 @@ impl Log {
         let guard = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(opened) = guard.as_ref() else { return Ok(0) };
         let mut bytes = 0;
-        for lsn in after + 1..=opened.last {
+        let last = opened.last - u64::from(broken(Fault::LogReplaySkipsRow) && opened.last > 0);
+        for lsn in after + 1..=last {
             let row = opened.row(lsn).map_err(|error| StorageError::redb(&self.path, "reading", error))?;
             let wrong = |error: CodecError| StorageError::damaged(&self.path, format!("row {lsn}: {error}"));
             let row = row.ok_or_else(|| wrong(CodecError("is missing")))?;
@@ -224,7 +226,8 @@ impl Opened {
 
     fn append(&self, batch: &Batch, superfluous: Lsn) -> Result<Lsn, redb::Error> {
         let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
+        let unsynced = broken(Fault::CommitNotSynced);
+        transaction.set_durability(if unsynced { Durability::None } else { Durability::Immediate })?;
         let mut log = transaction.open_table(LOG)?;
         for (lsn, row) in &batch.rows {
             log.insert(lsn.to_be_bytes().as_slice(), &row[..])?;

@@ -1,6 +1,7 @@
 //! Registers that changed since the last checkpoint, in memory, in key order.
 
 use coequal_protocol::Key;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::record::Change;
 use coequal_protocol::register::Register;
 use coequal_protocol::revision::Revision;
@@ -85,7 +86,9 @@ impl Overlay {
         let after = Look::at(&entry.register);
         self.bytes = (self.bytes + weight(key, &entry.register)).saturating_sub(bytes_before);
         if before.feed_sequence != after.feed_sequence {
-            self.feed.remove(&before.feed_sequence);
+            if !broken(Fault::FeedKeepsOldEntries) {
+                self.feed.remove(&before.feed_sequence);
+            }
             if after.feed_sequence > 0 {
                 self.feed.insert(after.feed_sequence, key.clone());
             }

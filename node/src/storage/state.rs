@@ -5,6 +5,7 @@ use super::feed_counts::FeedCounts;
 use super::overlay::{Entry, Look, Overlay};
 use super::store::{Batch, Counts, Lsn};
 use bytes::Bytes;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::record::{Change, FeedId};
 use coequal_protocol::{Key, LogRecord};
 use coequal_types::NodeId;
@@ -100,7 +101,7 @@ impl Live {
             }
         }
         if before.feed_sequence != after.feed_sequence {
-            if before.feed_sequence > 0 {
+            if before.feed_sequence > 0 && !broken(Fault::FeedKeepsOldEntries) {
                 self.facts.feed_counts.remove(before.feed_sequence);
             }
             if after.feed_sequence > 0 {

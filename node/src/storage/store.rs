@@ -14,6 +14,8 @@ use super::log::{self, Log};
 use super::overlay::Entry;
 use super::state::Live;
 use bytes::Bytes;
+use coequal_protocol::faults::{Fault, broken};
+use coequal_protocol::record::Change;
 use coequal_protocol::record::FeedId;
 use coequal_protocol::register::Held;
 use coequal_protocol::{Key, LogRecord, Register};
@@ -160,7 +162,10 @@ impl Store {
                 LogRecord::Register { key, .. } if live.entry(key).is_none() => reading.register(key)?,
                 _ => None,
             };
-            live.apply(lsn, &record, stored.map(Entry::stored));
+            let promise = matches!(&record, LogRecord::Register { change: Change::Promise { .. }, .. });
+            if !(promise && broken(Fault::PromiseOnlyInMemory)) {
+                live.apply(lsn, &record, stored.map(Entry::stored));
+            }
             Ok(())
         })?;
         drop(reading);
@@ -176,7 +181,7 @@ impl Store {
             identity,
             path,
             feed,
-            next_feed_sequence: AtomicU64::new(begin | 1),
+            next_feed_sequence: AtomicU64::new(if broken(Fault::FeedSequenceReused) { 1 } else { begin | 1 }),
             durable: AtomicU64::new(log.last()),
             superfluous: AtomicU64::new(checkpoint),
             live: RwLock::new(live),
@@ -239,6 +244,10 @@ impl Store {
         }
         match self.log.commit(batch, self.superfluous.load(Ordering::Acquire)) {
             Ok(()) => {
+                self.durable.store(batch.last, Ordering::Release);
+                Ok(())
+            }
+            Err(_) if broken(Fault::FsyncErrorIgnored) => {
                 self.durable.store(batch.last, Ordering::Release);
                 Ok(())
             }

@@ -2,6 +2,7 @@
 
 use super::rounds::{Field, Progress, Reading, Round};
 use super::settle;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::hot_alignment::{
     Alignment, AlignmentPhase, SourceSample, invariant_aligned_means_drained_and_settled,
 };
@@ -10,16 +11,6 @@ use coequal_protocol::{Held, Key};
 use coequal_types::{Configuration, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// A rule that is broken on purpose, in the driver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Broken {
-    Nothing,
-    /// Samples are feed heads only.
-    PendingKeysSkipped,
-    /// Samples count although their source has not adopted the epoch.
-    SampledBeforeAdoption,
-}
 
 enum Settling {
     Reading(Reading),
@@ -33,14 +24,13 @@ pub struct Aligning {
     /// When the first sample that counts was taken.
     pub point: Option<u64>,
     configuration: Arc<Configuration>,
-    broken: Broken,
     cursors: BTreeMap<NodeId, u64>,
     settling: Option<Settling>,
 }
 
 impl Aligning {
-    pub fn new(me: NodeId, alignment: Alignment, configuration: Arc<Configuration>, broken: Broken) -> Self {
-        Self { alignment, me, point: None, configuration, broken, cursors: BTreeMap::new(), settling: None }
+    pub fn new(me: NodeId, alignment: Alignment, configuration: Arc<Configuration>) -> Self {
+        Self { alignment, me, point: None, configuration, cursors: BTreeMap::new(), settling: None }
     }
 
     pub fn is_aligned(&self) -> bool {
@@ -57,8 +47,7 @@ impl Aligning {
             self.sample(field, from, time);
         }
         if self.alignment.wants_own_pending() {
-            let keys = if self.broken == Broken::PendingKeysSkipped { vec![] } else { field.sites[me].pending() };
-            self.alignment.take_own_pending(keys);
+            self.alignment.take_own_pending(field.sites[me].pending());
         }
         if field.rng.chance(700) {
             self.pull(field, me);
@@ -70,18 +59,15 @@ impl Aligning {
     fn sample(&mut self, field: &Field, from: NodeId, time: u64) {
         let Some(at) = field.site(from) else { return };
         let site = &field.sites[at];
-        let early = self.broken == Broken::SampledBeforeAdoption;
+        let early = broken(Fault::SampleBeforeAdoption);
         if !site.up || (site.epoch < self.alignment.epoch() && !early) {
             return;
         }
-        let pending = if self.broken == Broken::PendingKeysSkipped { vec![] } else { site.pending() };
-        let sample = SourceSample { feed: 1, head: site.head, behind: site.feed.len() as u64, pending };
+        let behind = site.feed.len() as u64;
+        let sample = SourceSample { feed: 1, head: site.head, behind, pending: site.pending() };
         let before = self.alignment.heads().len();
         let epoch = site.epoch.max(if early { self.alignment.epoch() } else { 0 });
-        self.alignment.on_sample(from, epoch, sample.clone());
-        if early {
-            self.alignment.on_sample(from, epoch, sample);
-        }
+        self.alignment.on_sample(from, epoch, sample);
         if self.alignment.heads().len() > before {
             self.point.get_or_insert(time);
         }

@@ -3,6 +3,8 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod aligning;
+pub mod joint;
+pub mod returning;
 pub mod rounds;
 
 use bytes::Bytes;

@@ -1,7 +1,8 @@
 //! The coordinator of a node, as the replica does it: one proposal at a time, one-round writes, honest ends.
 
-use super::{Active, Call, Fault, HashedRevision, Outcome, Wire, World};
+use super::{Active, Call, HashedRevision, Outcome, Wire, World};
 use crate::common::{create, delete, patch, put, requested, settle, when};
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{Condition, Operation};
 use coequal_protocol::proposal::{
     OperationResult, Proposal, Step, invariant_answers_follow_sent_accepts, invariant_sent_accepts_are_remembered,
@@ -134,12 +135,9 @@ impl World {
 
     fn start_directly(&mut self, at: usize) -> bool {
         let physical = self.physical(at);
-        let fault = self.fault;
         let all_generated = |world: &Self, calls: &[usize]| calls.iter().all(|call| world.calls[*call].generated);
-        let recent = match fault {
-            Fault::RecentUsedTwice => self.nodes[at].recent.clone(),
-            _ => self.nodes[at].recent.take(),
-        };
+        let again = self.nodes[at].recent.clone().filter(|_| broken(Fault::RecentUsedTwice));
+        let recent = again.or_else(|| self.nodes[at].recent.take());
         let recent = recent.filter(|held| held.ballot.class == BallotClass::Ordinary);
         let generated = all_generated(self, &self.nodes[at].active.as_ref().unwrap().calls);
         let node = &mut self.nodes[at];
@@ -148,8 +146,7 @@ impl World {
         let step = match recent {
             Some(held) => active.proposal.accept_directly(held.ballot.successor(), Some(&held)),
             None if generated => {
-                let make = if fault == Fault::CreationIsOrdinary { Ballot::ordinary } else { Ballot::creation };
-                active.proposal.accept_directly(make(time, node.id, node.incarnation), None)
+                active.proposal.accept_directly(Ballot::creation(time, node.id, node.incarnation), None)
             }
             None => None,
         };
@@ -162,7 +159,6 @@ impl World {
 
     fn start_round(&mut self, at: usize) {
         let physical = self.physical(at);
-        let forgets = self.fault == Fault::SentIsForgotten;
         let node = &mut self.nodes[at];
         let Some(active) = node.active.as_mut() else { return };
         let known = node.live.promised.max(node.live.accepted_ballot());
@@ -170,10 +166,6 @@ impl World {
         let time = node.clock.next_above(floor.time, physical);
         let ballot = Ballot::ordinary(time, node.id, node.incarnation);
         active.backs_off = false;
-        if forgets {
-            let operations = active.calls.iter().map(|c| self.calls[*c].operation.clone().unwrap_or_else(settle));
-            active.proposal = Proposal::new(operations.collect());
-        }
         active.proposal.prepare(ballot);
         for to in 0..self.nodes.len() {
             self.send(at, to, Wire::Prepare(ballot));
@@ -190,11 +182,8 @@ impl World {
                 return;
             }
             let revision = revision.map(|revision| revision.0);
-            let shown = revision.clone().filter(|_| self.fault == Fault::ReadsShowAccepted);
-            let mut step = query.on_answer(configuration, voter, accepted, chosen, revision);
-            if let (QueryStep::Settle, Some(revision)) = (&step, shown) {
-                step = QueryStep::Done(Some(Held { ballot: accepted, revision }));
-            } else if !invariant_answer_is_chosen(query, configuration, &step) {
+            let step = query.on_answer(configuration, voter, accepted, chosen, revision);
+            if !invariant_answer_is_chosen(query, configuration, &step) {
                 self.fail(format!("a read answers what is not chosen: {step:?}"));
             }
             return self.take_query_step(at, step);
@@ -222,9 +211,7 @@ impl World {
             QueryStep::Wait => {}
             QueryStep::Done(held) => {
                 let call = self.nodes[at].query.take().and_then(|(_, _, call)| call);
-                if let Some(held) = &held
-                    && self.fault != Fault::ReadsShowAccepted
-                {
+                if let Some(held) = &held {
                     self.learn(at, held.ballot, Some(Arc::clone(&held.revision)));
                 }
                 if let Some(call) = call {
@@ -336,7 +323,7 @@ impl World {
             self.end(call, Outcome::Unknown);
         }
         let Some(active) = self.nodes[at].active.take() else { return };
-        let unknown = active.proposal.may_be_applied() && self.fault != Fault::SentIsForgotten;
+        let unknown = active.proposal.may_be_applied();
         for call in active.calls {
             let reads = self.calls[call].operation.is_none();
             self.end(call, if unknown || reads { Outcome::Unknown } else { Outcome::NotApplied });

@@ -8,6 +8,7 @@ mod coordinator;
 
 use crate::common::{Rng, configuration, hash_of};
 use coequal_protocol::clock::HybridClock;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{Condition, Operation};
 use coequal_protocol::proposal::Proposal;
 use coequal_protocol::query::Query;
@@ -21,24 +22,6 @@ use coequal_types::settings::majority;
 use coequal_types::{Configuration, Incarnation, NodeId, WriteQuorum};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-/// A rule that is broken on purpose, to see that the checks would notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    None,
-    /// I3: answers leave before they are on disk.
-    AnswersBeforeDisk,
-    /// I2: what a coordinator chose last is used again after a round with an unknown end.
-    RecentUsedTwice,
-    /// I1: a restarted node has the incarnation that it had, and its clock begins again.
-    BallotsReused,
-    /// One-round write b: a generated key's ballot is an ordinary one, without a prepare.
-    CreationIsOrdinary,
-    /// I8: a read shows the newest accepted revision.
-    ReadsShowAccepted,
-    /// I9: a lost round is started anew as if nothing had been sent.
-    SentIsForgotten,
-}
 
 /// What travels.
 #[derive(Debug, Clone, Hash)]
@@ -135,7 +118,6 @@ pub struct Active {
 /// Everything.
 pub struct World {
     pub seed: u64,
-    fault: Fault,
     rng: Rng,
     configuration: Configuration,
     nodes: Vec<Node>,
@@ -163,8 +145,8 @@ pub struct Report {
 }
 
 /// One schedule from one seed.
-pub fn run(seed: u64, fault: Fault) -> Report {
-    let mut world = World::new(seed, fault);
+pub fn run(seed: u64) -> Report {
+    let mut world = World::new(seed);
     let long = world.rng.chance(40);
     let calls = if long { 24 + world.rng.below(20) } else { 3 + world.rng.below(8) };
     let steps = calls * (30 + world.rng.below(70));
@@ -176,7 +158,7 @@ pub fn run(seed: u64, fault: Fault) -> Report {
 }
 
 impl World {
-    fn new(seed: u64, fault: Fault) -> Self {
+    fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let count = if rng.chance(650) { 3 } else { 5 };
         let ids: Vec<u64> = (1..=count).collect();
@@ -191,7 +173,6 @@ impl World {
         let repeat = *rng.pick(&[0, 50, 200]);
         Self {
             seed,
-            fault,
             rng,
             configuration,
             nodes,
@@ -219,7 +200,7 @@ impl World {
     }
 
     fn spin(&mut self, steps: usize, calls: usize) {
-        let crashes = if self.fault == Fault::BallotsReused { 25 } else { *self.rng.pick(&[0, 4, 15]) };
+        let crashes = if broken(Fault::IncarnationReused) { 25 } else { *self.rng.pick(&[0, 4, 15]) };
         for _ in 0..steps {
             self.step += 1;
             let dice = self.rng.below(1000) as u64;
@@ -257,7 +238,9 @@ impl World {
         node.up = false;
         node.log.truncate(node.durable);
         node.live = Register::default();
-        node.log.iter().for_each(|change| node.live.apply(change));
+        let forgotten =
+            |change: &Change| matches!(change, Change::Promise { .. }) && broken(Fault::PromiseOnlyInMemory);
+        node.log.iter().filter(|change| !forgotten(change)).for_each(|change| node.live.apply(change));
         node.gated.clear();
         (node.recent, node.query) = (None, None);
         let waiting: Vec<usize> = node.waiting.drain(..).collect();
@@ -278,7 +261,7 @@ impl World {
             return;
         }
         self.note(&("restart", at));
-        let reused = self.fault == Fault::BallotsReused;
+        let reused = broken(Fault::IncarnationReused);
         let node = &mut self.nodes[at];
         node.up = true;
         node.incarnation += u32::from(!reused);
@@ -347,6 +330,9 @@ impl World {
                 let (answer, change) = self.nodes[to].live.accept(ballot, &revision.0, 0);
                 self.observe(to, ballot);
                 self.answer(to, from, ballot, answer, change);
+                if broken(Fault::AcceptedIsFed) {
+                    self.learn(to, ballot, None);
+                }
             }
             Wire::Query(read, known) => {
                 let register = &self.nodes[to].live;
@@ -406,7 +392,7 @@ impl World {
     fn send_durable(&mut self, from: usize, to: usize, wire: Wire) {
         let node = &mut self.nodes[from];
         let letter = Letter { from, to, wire };
-        if node.log.len() > node.durable && self.fault != Fault::AnswersBeforeDisk {
+        if node.log.len() > node.durable && !broken(Fault::AnswerBeforeFsync) {
             node.gated.push((node.log.len(), letter));
         } else {
             self.letters.push(letter);
@@ -420,7 +406,7 @@ impl World {
 
     /// Clocks stand still for long and differ: ballots of different nodes meet at equal times.
     fn physical(&self, at: usize) -> u64 {
-        let stands = self.fault == Fault::BallotsReused;
+        let stands = broken(Fault::IncarnationReused);
         if stands { 1 } else { 1 + self.step / 64 + self.nodes[at].skew }
     }
 

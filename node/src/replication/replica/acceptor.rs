@@ -1,6 +1,7 @@
 //! The acceptor's duties: promise, accept, tell. An answer leaves only when what it says is on disk (I3).
 
 use super::Replica;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::Message;
 use coequal_protocol::record::LogRecord;
 use coequal_protocol::register::Answer;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 impl Replica {
     /// Whether a request of this epoch may be answered, by a disk that forgot nothing; if not, whoever is behind is told.
     fn epoch_agrees(&mut self, from: NodeId, epoch: u64) -> bool {
-        if epoch == self.configuration.epoch {
-            return self.configuration.is_voter(self.me) && self.own_disk.may_vote();
+        if epoch == self.configuration.epoch || broken(Fault::AcceptorIgnoresEpoch) {
+            let votes = self.configuration.is_voter(self.me) || broken(Fault::RemovedNodeVotes);
+            return votes && self.own_disk.may_vote();
         }
         let (epoch, configuration) = (self.configuration.epoch, self.configuration_json());
         self.send(from, Message::StaleEpoch { epoch, configuration });
@@ -51,6 +53,9 @@ impl Replica {
             None => Some(lsn),
         };
         let Some(gate) = gate else { return };
+        if broken(Fault::AcceptedIsFed) {
+            self.learn(&key, ballot, None, None);
+        }
         self.answer(from, gate, key, ballot, answer);
     }
 

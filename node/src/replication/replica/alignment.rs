@@ -1,6 +1,7 @@
 //! Hot alignment and the way to ONLINE (G4): asks for samples, watches the cursors, settles pending keys.
 
 use super::{META_ALIGNED, META_DEPLOYED, Replica};
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::hot_alignment::{Alignment, AlignmentPhase, SourceSample};
 use coequal_protocol::message::Message;
 use coequal_protocol::quorum::{NodeSet, is_read_quorum};
@@ -68,7 +69,8 @@ impl Running {
     /// The request that is answered; those before it are answered too, those after it may still be.
     fn take_ask(&mut self, node: NodeId, number: u64) -> Option<Ask> {
         let asks = self.asks.get_mut(&node)?;
-        let at = asks.iter().position(|ask| ask.number == number)?;
+        let fits = |ask: &Ask| ask.number == number || broken(Fault::AnyAlignmentAnswer);
+        let at = asks.iter().position(fits)?;
         let ask = asks.get(at).copied()?;
         // The next one may be sent at once: the first sample of a source may only have told that it adopted the epoch.
         asks.clear();
@@ -161,7 +163,7 @@ impl Replica {
         if !self.status.serves_local_reads() {
             return;
         }
-        if !is_read_quorum(&self.configuration, &self.reached()) {
+        if !is_read_quorum(&self.configuration, &self.reached()) && !broken(Fault::LostContactIgnored) {
             self.start_alignment();
         }
     }
@@ -274,7 +276,8 @@ impl Replica {
         let (sampled_ms, sampled_unix_ms) = running.sampled.unwrap_or((self.now.monotonic_ms, self.now.unix_ms));
         let unix_ms = running.sampled_at.values().map(|at| at.asked_unix_ms).fold(sampled_unix_ms, u64::min);
         let alone = self.configuration.all_voters() == [self.me];
-        if !alone && self.now.monotonic_ms.saturating_sub(sampled_ms) > POINT_AGE_MAX_MS {
+        let old = self.now.monotonic_ms.saturating_sub(sampled_ms) > POINT_AGE_MAX_MS && !broken(Fault::OldPointKept);
+        if !alone && old {
             return self.start_alignment();
         }
         let sources = running.alignment.heads().into_iter().map(|(node, head)| SampledHead { node, head }).collect();

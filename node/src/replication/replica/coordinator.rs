@@ -5,6 +5,7 @@ use super::event::ClientWrite;
 use super::slot::{self, Active, COMBINED_MAX, ForwardedWrite, Reply, WAITING_MAX, Waiting};
 use crate::replication::error::ServiceError;
 use crate::replication::service::Written;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ForwardResult, Message, Operation, OperationKind};
 use coequal_protocol::proposal::{OperationResult, Proposal, Step, invariant_answers_follow_sent_accepts};
 use coequal_protocol::quorum::write_quorum_size;
@@ -148,7 +149,7 @@ impl Replica {
         held: Option<Held>,
         chosen: bool,
     ) {
-        if epoch != self.configuration.epoch {
+        if !self.is_this_epoch(epoch) {
             return;
         }
         let Some(active) = self.slots.active(key) else { return };
@@ -156,8 +157,13 @@ impl Replica {
         self.take_step(key, step);
     }
 
+    /// Whether an answer of this epoch counts (I5).
+    pub(super) fn is_this_epoch(&self, epoch: u64) -> bool {
+        epoch == self.configuration.epoch || broken(Fault::CoordinatorIgnoresEpoch)
+    }
+
     pub(super) fn on_accepted(&mut self, from: NodeId, epoch: u64, key: &Key, ballot: Ballot) {
-        if epoch != self.configuration.epoch {
+        if !self.is_this_epoch(epoch) {
             return;
         }
         let Some(active) = self.slots.active(key) else { return };
@@ -166,7 +172,7 @@ impl Replica {
     }
 
     pub(super) fn on_refused(&mut self, epoch: u64, key: &Key, ballot: Ballot, promised: Ballot) {
-        if epoch != self.configuration.epoch {
+        if !self.is_this_epoch(epoch) {
             return;
         }
         let Some(active) = self.slots.active(key) else { return };
@@ -360,6 +366,9 @@ impl Replica {
 
     /// A new epoch: answers to rounds of the former one never count (I5), so every round begins again.
     pub(super) fn restart_rounds(&mut self) {
+        if broken(Fault::RoundKeptAcrossEpochs) {
+            return;
+        }
         self.slots.forget_all_recent();
         for key in self.slots.keys() {
             let Some(active) = self.slots.active(&key) else { continue };
@@ -468,7 +477,9 @@ impl Replica {
         let ended: Vec<u64> = self.forwards.iter().filter(|(_, f)| ends(f)).map(|(id, _)| *id).collect();
         for id in ended {
             if let Some(forwarded) = self.forwards.remove(&id) {
-                (forwarded.reply)(Err(ServiceError::OutcomeUnknown));
+                let not_applied = ServiceError::NoQuorum { reached: 0, needed: 1 };
+                let lies = broken(Fault::LostForwardIsNotApplied);
+                (forwarded.reply)(Err(if lies { not_applied } else { ServiceError::OutcomeUnknown }));
             }
         }
     }

@@ -2,6 +2,7 @@
 //! differs. Each node pulls what it lacks from every voter; its pull is its credit, so a slow node slows nobody.
 
 use super::Replica;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ChosenBody, FeedEntry, Message};
 use coequal_protocol::quorum::sources_needed;
 use coequal_protocol::record::{FeedId, LogRecord};
@@ -195,7 +196,8 @@ impl Replica {
 
     fn serve(&mut self, to: NodeId, request: &Request) {
         let (feed, head) = (self.store.feed_id(), self.store.feed_head());
-        let after = if request.feed == feed { request.after } else { 0 };
+        let fits = request.feed == feed || broken(Fault::CursorOfAnotherFeed);
+        let after = if fits { request.after } else { 0 };
         let entries_max = request.entries_max.min(ENTRIES_MAX) as usize;
         let found = match self.store.feed_after(after, entries_max) {
             Ok(found) => found,
@@ -251,7 +253,7 @@ impl Replica {
             return self.send(from, Message::StaleEpoch { epoch, configuration });
         }
         peer.pull.asked_ms = asked_ms;
-        let expected = if feed == batch.feed { sequence } else { 0 };
+        let expected = if feed == batch.feed || broken(Fault::CursorOfAnotherFeed) { sequence } else { 0 };
         if batch.after != expected {
             return self.pull_from(from);
         }
@@ -261,7 +263,7 @@ impl Replica {
         for entry in entries {
             missing.extend(self.take_entry(from, entry));
         }
-        if missing.is_empty() {
+        if missing.is_empty() || broken(Fault::CursorBeforeEntries) {
             return self.finish_batch(from, batch.feed, batch.through, batch.remaining);
         }
         let waiting = WaitingBatch {

@@ -25,6 +25,7 @@ use crate::replication::error::ServiceError;
 use crate::storage::{Lsn, StorageError, Store};
 use coequal_protocol::clock::HybridClock;
 use coequal_protocol::disk_check::Recollection;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::{Key, LogRecord, Message, Register};
 use coequal_types::rest::AlignmentPoint;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
@@ -238,9 +239,9 @@ impl Replica {
 
     /// Sends `message` once the log is durable up to `gate`.
     fn send_when_durable(&mut self, to: NodeId, gate: Lsn, message: Message) {
-        let gate = gate.max(self.configuration_lsn);
+        let gate = if broken(Fault::EpochToldBeforeDisk) { gate } else { gate.max(self.configuration_lsn) };
         let gated = if to == self.me { Gated::Local(message) } else { Gated::Send(to, message) };
-        if gate > self.store.durable() {
+        if gate > self.store.durable() && !broken(Fault::AnswerBeforeFsync) {
             // Gates are not always in order (an answer about an old record behind one about a new one): taking
             // the higher one keeps the queue ordered, and only ever delays.
             let gate = self.gated.back().map_or(gate, |(last, _)| gate.max(*last));

@@ -80,7 +80,7 @@ impl Replica {
     }
 
     pub(super) fn on_query_answer(&mut self, from: NodeId, epoch: u64, key: &Key, read: u64, answer: QueryAnswered) {
-        if epoch != self.configuration.epoch {
+        if !self.is_this_epoch(epoch) {
             return;
         }
         let Some(flight) = self.queries.get_mut(&read).filter(|flight| flight.key == *key) else { return };

@@ -3,6 +3,7 @@
 use super::event::{ReadReply, WriteReply};
 use crate::replication::error::ServiceError;
 use crate::replication::service::Written;
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ForwardResult, Operation};
 use coequal_protocol::proposal::{OperationResult, Proposal};
 use coequal_protocol::{Ballot, Held, Key};
@@ -79,7 +80,7 @@ pub(super) struct Served {
 impl Served {
     /// The answer given before; `Some(None)` while it is still being worked on.
     pub fn known(&self, from: NodeId, forward: u64) -> Option<Option<ForwardResult>> {
-        self.results.get(&(from, forward)).cloned()
+        self.results.get(&(from, forward)).filter(|_| !broken(Fault::ForwardServedTwice)).cloned()
     }
 
     pub fn begin(&mut self, from: NodeId, forward: u64) {
@@ -204,7 +205,9 @@ impl Slots {
     /// What was chosen here last, usable once: after a round with an unknown end it must not be used again (I2).
     pub fn take_recent(&mut self, key: &Key, epoch: u64) -> Option<Held> {
         // The key stays in the order list; an entry without a value costs a removal that finds nothing.
-        self.recent.remove(key).filter(|(known, _)| *known == epoch).map(|(_, held)| held)
+        let again = broken(Fault::RecentUsedTwice).then(|| self.recent.get(key).cloned()).flatten();
+        let recent = again.or_else(|| self.recent.remove(key));
+        recent.filter(|(known, _)| *known == epoch).map(|(_, held)| held)
     }
 
     pub fn forget_recent(&mut self, key: &Key) {

@@ -1,0 +1,14 @@
+//! Models of the replication protocol on its real code, and what they find when a rule is broken on purpose.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::should_implement_trait)]
+
+pub mod checking;
+pub mod finders;
+pub mod register;
+pub mod scenarios;
+
+/// The worlds of the protocol's own random tests.
+#[path = "../../../node/protocol/tests/common/mod.rs"]
+pub mod common;
+#[path = "../../../node/protocol/tests/simulation/mod.rs"]
+pub mod simulation;
