@@ -27,7 +27,7 @@ use crate::key::Key;
 use crate::message::{ChosenBody, Compare};
 use crate::record::FeedId;
 use coequal_types::NodeId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use crate::range_digest::{KeyDigest, Range, RangeAnswer, answer_range, range_digest};
 
@@ -168,6 +168,7 @@ pub struct Comparison {
     suspects: BTreeMap<Key, Suspect>,
     fetch: BTreeMap<Key, Ballot>,
     push: BTreeMap<Key, Ballot>,
+    judged: BTreeSet<Key>,
     phase: Phase,
     counts: Counts,
     findings: Vec<Finding>,
@@ -190,6 +191,7 @@ impl Comparison {
             suspects: BTreeMap::new(),
             fetch: BTreeMap::new(),
             push: BTreeMap::new(),
+            judged: BTreeSet::new(),
             phase,
             counts: Counts::default(),
             findings: Vec::new(),
@@ -280,10 +282,12 @@ impl Comparison {
         }
         let Phase::Asking { own, own_head, range } = &mut self.phase else { return };
         let (own, own_head, end) = (std::mem::take(own), *own_head, range.through.clone());
+        self.low_bound = self.low_bound.max(answer.low_bound);
         self.counts.ranges += 1;
         self.counts.keys += own.len().max(answer.entries.len()) as u64;
         self.through = answer.through.clone().or(end);
         self.suspects.clear();
+        self.judged.clear();
         if !answer.same {
             self.suspects = suspects(own, answer);
         }
@@ -364,6 +368,7 @@ impl Comparison {
             if question.kind == QuestionKind::Presence && held_by_quorum {
                 let behind_here = ballot_of(here(&question.key).as_ref()) < question.ballot;
                 let repair = if behind_here { &mut self.fetch } else { &mut self.push };
+                self.judged.insert(question.key.clone());
                 repair.insert(question.key, question.ballot);
             }
         }
@@ -393,6 +398,11 @@ impl Comparison {
         }
         self.repair_on();
         taken
+    }
+
+    /// Whether a quorum holds this document of the range in work, so that it is no late copy of a collected one.
+    pub fn is_held_by_quorum(&self, key: &Key) -> bool {
+        self.judged.contains(key)
     }
 
     fn on_pushed(&mut self, entries: &[KeyDigest]) {
@@ -442,9 +452,13 @@ impl Comparison {
         self.go(if self.peers.is_empty() { Phase::Done } else { Phase::Reading });
     }
 
-    /// What is wanted did not come in time: on with the next peer. What was left is found again by the next comparison.
+    /// What is wanted did not come in time: on with the next peer, or with the next range where only a repair was not
+    /// taken. What was left is found again by the next comparison.
     pub fn on_timeout(&mut self) {
-        if !self.is_done() {
+        if self.phase == Phase::Pushing {
+            self.push.clear();
+            self.next_range();
+        } else if !self.is_done() {
             self.next_peer(PeerOutcome::GivenUp);
         }
     }

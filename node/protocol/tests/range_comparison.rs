@@ -322,3 +322,32 @@ fn a_whole_store_that_was_lost_comes_back() {
     assert_eq!(comparison.counts().repaired, 600);
     assert!(world.all_equal() && world.newest_everywhere());
 }
+
+#[test]
+fn a_bound_that_the_other_one_knows_first_makes_what_lies_below_it_a_question() {
+    let entry = digests(0..1).remove(0);
+    let mut comparison = Comparison::new(1, NodeId(1), 1, vec![NodeId(2)], 0);
+    comparison.on_own_range(vec![entry.clone()], None, true, 10);
+    let answer = RangeAnswer { same: false, through: None, low_bound: entry.ballot.time, entries: vec![] };
+    comparison.on_range_answer(NodeId(2), (1, comparison.step()), (2, 20), answer);
+    comparison.on_cursors(None, Some((1, 10)));
+    comparison.on_keys_answer(NodeId(2), (1, comparison.step()), &[], |_| Some(entry.clone()));
+    let Wanted::Judge(questions) = comparison.wanted() else { panic!("{:?}", comparison.wanted()) };
+    assert_eq!(questions[0].kind, QuestionKind::Presence, "it may have been deleted and collected there");
+    assert!(!comparison.is_held_by_quorum(&entry.key));
+}
+
+#[test]
+fn a_repair_that_is_not_taken_ends_the_range_and_not_the_comparison() {
+    let mut comparison = at_second_look(digests(0..2), digests(0..1));
+    comparison.on_cursors(None, Some((1, 10)));
+    let here = digests(0..2);
+    let own = |key: &Key| here.iter().find(|entry| entry.key == *key).cloned();
+    comparison.on_keys_answer(NodeId(2), (1, comparison.step()), &[], own);
+    assert!(matches!(comparison.wanted(), Wanted::Push(..)));
+    comparison.on_keys_answer(NodeId(2), (1, comparison.step()), &[], own);
+    assert!(matches!(comparison.wanted(), Wanted::Push(..)), "it is pushed again");
+    comparison.on_timeout();
+    assert_eq!(comparison.ended(), [(NodeId(2), PeerOutcome::Compared)]);
+    assert_eq!((comparison.counts().differences, comparison.counts().repaired), (1, 0), "and said to be left");
+}

@@ -98,6 +98,8 @@ struct World {
     current: Option<Held>,
     written: BTreeMap<String, Ballot>,
     operations: u64,
+    /// Whether a node has made the key up and written it without a prepare.
+    made_up: bool,
     step: u64,
     trace: u64,
     failure: Option<String>,
@@ -130,6 +132,7 @@ impl World {
             current: None,
             written: BTreeMap::new(),
             operations: 0,
+            made_up: false,
             step: 0,
             trace: seed,
             failure: None,
@@ -215,7 +218,9 @@ impl World {
         }
         self.operations += 1;
         let operation: Operation = if self.rng.chance(450) { delete() } else { put(&self.operations.to_string()) };
-        let created = self.rng.chance(250) && operation.kind != delete().kind;
+        // Only the node that made the key up may do so, once: whoever names the key later prepares.
+        let created = self.rng.chance(250) && operation.kind != delete().kind && !self.made_up;
+        self.made_up |= created;
         let mut proposal = Proposal::new(vec![operation]);
         if created {
             let time = self.time_above(at, 0);
@@ -295,7 +300,9 @@ impl World {
         }
         let at = self.rng.below(self.letters.len());
         let letter = self.letters.swap_remove(at);
-        if self.rng.chance(150) {
+        // Copies come again and again, and long after: these are what may revive a document.
+        let comes_again = if matches!(letter.wire, Wire::Copy(..)) { 700 } else { 150 };
+        if self.rng.chance(comes_again) {
             self.letters.push(letter.clone());
         }
         if !self.rng.chance(100) {
@@ -386,6 +393,11 @@ impl World {
         let epoch = if self.fault == Fault::LateTaken { 0 } else { self.nodes[at].epoch };
         let votes = self.votes.entry((epoch, ballot)).or_default();
         if !votes.insert(Self::id(at)) || votes.len() != 2 {
+            return;
+        }
+        let is_past = |now: &Held| now.ballot > ballot && now.revision.descends_from(revision.stamp);
+        if self.current.as_ref().is_some_and(is_past) {
+            // A minority's accept on which what is chosen now was built; that a quorum has it by now changes nothing.
             return;
         }
         let collected = self.configuration_of(at).low_bound.collected;

@@ -29,8 +29,6 @@ const FINDINGS_MAX: usize = 16;
 const META_COMPARISON: &str = "comparison";
 /// Stands while a comparison is under way: after a restart it begins again.
 const META_BEGUN: &str = "comparison-begun";
-/// Tombstones up to this time are left out of comparisons: none is collected yet.
-const LOW_BOUND: u64 = 0;
 
 /// All that a replica knows of comparisons.
 #[derive(Default)]
@@ -63,9 +61,9 @@ impl Replica {
         self.comparing.interrupted = self.store.meta(META_BEGUN).is_some();
     }
 
-    /// Tombstones up to this time take no part.
+    /// Tombstones up to this time take no part: one node may have collected them, and another not yet.
     pub(super) fn compared_above(&self) -> u64 {
-        LOW_BOUND
+        self.configuration.low_bound.collected
     }
 
     /// Somebody wants a comparison; the one under way serves as well.
@@ -76,7 +74,8 @@ impl Replica {
         }
     }
 
-    fn begin_comparison(&mut self) -> Result<(), ServiceError> {
+    /// Begins, if none is under way.
+    pub(super) fn begin_comparison(&mut self) -> Result<(), ServiceError> {
         let name = self.configuration.name.clone();
         if let Some(reason) = &self.fault {
             return Err(ServiceError::Faulty { name, reason: reason.clone() });
@@ -253,7 +252,8 @@ impl Replica {
             }
             Compare::Fetched { comparison, step, bodies } if !self.disk_full => {
                 for body in running.comparison.on_fetched(from, (comparison, step), bodies) {
-                    self.learn_compared(from, &body);
+                    let held_by_quorum = running.comparison.is_held_by_quorum(&body.key);
+                    self.learn_compared(from, &body, held_by_quorum);
                 }
             }
             _ => {}
