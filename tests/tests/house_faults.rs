@@ -34,7 +34,7 @@ fn strings(list: &Value) -> Vec<&str> {
 fn enables(package: &Value) -> bool {
     let dependencies = package["dependencies"].as_array().expect("dependencies");
     let named = |feature: &&str| *feature == FEATURE || feature.ends_with(&format!("/{FEATURE}"));
-    dependencies.iter().any(|dependency| strings(&dependency["features"]).iter().any(|f| named(f)))
+    dependencies.iter().any(|dependency| strings(&dependency["features"]).iter().any(named))
 }
 
 #[test]

@@ -161,7 +161,7 @@ pub enum Outcome {
     /// It has a majority without the lost nodes (or never had these); they are taken out step by step as others are.
     Kept,
     /// It gets this configuration.
-    Forced(Configuration),
+    Forced(Box<Configuration>),
     /// No voter of it is left.
     NoCopy,
 }
@@ -225,7 +225,7 @@ fn check_survivors(ask: &Ask, situation: &Situation<'_>) -> Result<(), Refusal> 
 fn verdict(ask: &Ask, situation: &Situation<'_>) -> Result<Verdict, Refusal> {
     if let Outcome::Forced(next) = outcome(situation.system, &ask.lost) {
         // A joint epoch keeps the former voters as the survivors; whoever is asked must be one of those.
-        return if next.is_voter(situation.me) { Ok(Verdict::Force(next)) } else { Err(Refusal::NoVoter) };
+        return if next.is_voter(situation.me) { Ok(Verdict::Force(*next)) } else { Err(Refusal::NoVoter) };
     }
     let is_lost = |database: &Configuration| outcome(database, &ask.lost) != Outcome::Kept;
     if !situation.databases.iter().any(is_lost) {
@@ -262,7 +262,7 @@ pub fn outcome(configuration: &Configuration, lost: &BTreeSet<NodeId>) -> Outcom
     next.joined.retain(|node, _| next.voters.contains(node));
     next.joined.extend(next.learners.iter().map(|learner| (*learner, epoch)));
     exclude(&mut next, lost);
-    Outcome::Forced(next)
+    Outcome::Forced(Box::new(next))
 }
 
 fn exclude(configuration: &mut Configuration, lost: &BTreeSet<NodeId>) {

@@ -46,7 +46,7 @@ fn situation<'a>(
 
 fn forced(configuration: &Configuration, lost: &[u64]) -> Configuration {
     match outcome(configuration, &ids(lost)) {
-        Outcome::Forced(next) => next,
+        Outcome::Forced(next) => *next,
         other => panic!("{configuration:?} without {lost:?}: {other:?}"),
     }
 }

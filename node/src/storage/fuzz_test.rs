@@ -131,7 +131,7 @@ fn write(store: &Store, time: u64, length: Option<usize>) -> Result<(), StorageE
     let entry = HistoryEntry { stamp, version: time, effect: Effect::Replaced, request: None };
     let body = length.map(|length| Bytes::from(vec![b'a' + (time % 26) as u8; length]));
     let revision = Arc::new(Revision { version: time, stamp, body, history: vec![entry] });
-    let change = if time % 7 == 0 {
+    let change = if time.is_multiple_of(7) {
         Change::Accept { ballot: stamp, revision }
     } else {
         Change::Chosen { ballot: stamp, feed_sequence: store.next_feed_sequence(), revision: Some(revision) }

@@ -165,7 +165,7 @@ impl Pages {
         self.pages.truncate(len.div_ceil(PAGE));
         // What is cut off and filled up again reads as zeros.
         if len < self.len
-            && len % PAGE > 0
+            && !len.is_multiple_of(PAGE)
             && let Some(last) = self.pages.last_mut()
         {
             Arc::make_mut(last)[len % PAGE..].fill(0);
@@ -186,7 +186,7 @@ impl Content {
             Survival::Some(seed) => seed,
         };
         let mut kept = self.durable.clone();
-        if self.now.len != kept.len && mix(seed) % 2 == 0 {
+        if self.now.len != kept.len && mix(seed).is_multiple_of(2) {
             kept.set_len(self.now.len);
         }
         for at in &self.dirty {

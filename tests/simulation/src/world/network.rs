@@ -124,7 +124,7 @@ impl Network {
     /// Keeps a fair part of all packets.
     fn keep(&mut self, packet: &Packet) {
         self.archived += 1;
-        if !matches!(packet.payload, Payload::Message(_)) || self.archived % 5 > 0 {
+        if !matches!(packet.payload, Payload::Message(_)) || !self.archived.is_multiple_of(5) {
             return;
         }
         if self.archive.len() < ARCHIVE_MAX {
