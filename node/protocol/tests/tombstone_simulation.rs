@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod common;
+#[path = "collecting/wire.rs"]
+mod wire;
 
 use coequal_protocol::clock::HybridClock;
 use coequal_protocol::message::Operation;
@@ -24,6 +26,7 @@ use coequal_types::{Configuration, LowBound, NodeId};
 use common::{Rng, configuration, delete, hash_of, put, schedules};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use wire::{Letter, Value, Wire};
 
 /// A rule that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,34 +44,6 @@ enum Fault {
     PromisesForgotten,
     /// A coordinator takes "nothing there" for "not applied", however old its accept is.
     OldAcceptsForgotten,
-}
-
-#[derive(Debug, Clone, Hash)]
-enum Wire {
-    Prepare(Ballot),
-    Promised(Ballot, Option<(Ballot, Value)>, bool),
-    Accept(Ballot, Value),
-    Accepted(Ballot),
-    Refused(Ballot, Ballot),
-    Copy(Ballot, Value),
-}
-
-/// A revision that hashes by its stamp.
-#[derive(Debug, Clone)]
-struct Value(Arc<Revision>);
-
-impl std::hash::Hash for Value {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (self.0.stamp, self.0.version).hash(state);
-    }
-}
-
-#[derive(Debug, Clone, Hash)]
-struct Letter {
-    from: usize,
-    to: usize,
-    epoch: usize,
-    wire: Wire,
 }
 
 struct Node {

@@ -25,8 +25,8 @@ mod clock;
 
 /// The steps of a deploy, for a simulation that drives them without a runtime.
 pub mod copying {
-    pub use super::databases::{META_OWNER, sign};
-    pub use super::deploy::{append_chosen, range_checksum, read_range};
+    pub use crate::replication::databases::{META_OWNER, sign};
+    pub use crate::replication::deploy::{append_chosen, range_checksum, read_range};
 }
 
 pub use error::ServiceError;

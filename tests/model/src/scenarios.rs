@@ -91,7 +91,15 @@ fn bounds(name: &'static str, nodes: u64, plan: Vec<Plan>) -> Bounds {
 
 /// All searches, with this rule broken.
 pub fn all(fault: Option<Fault>) -> Vec<Search> {
-    let mut all = vec![
+    let mut all = healthy();
+    all.extend(troubled());
+    all.iter_mut().for_each(|search| search.bounds.fault = fault);
+    all
+}
+
+/// Writers and readers beside each other.
+fn healthy() -> Vec<Search> {
+    vec![
         Search::new(
             bounds("two writes at once on two nodes", 2, vec![write(0, create("a")), write(1, put("b"))]),
             &[Happens::Written, Happens::Rejected, Happens::RoundLost],
@@ -125,6 +133,12 @@ pub fn all(fault: Option<Fault>) -> Vec<Search> {
             },
             &[Happens::Written, Happens::ReadSomething, Happens::ReadNothing, Happens::ReadSettles],
         ),
+    ]
+}
+
+/// Crashes, slow disks, repeated messages, deadlines, deletes, and a quorum of all.
+fn troubled() -> Vec<Search> {
+    vec![
         Search::new(
             Bounds {
                 crashes: 1,
@@ -183,9 +197,7 @@ pub fn all(fault: Option<Fault>) -> Vec<Search> {
             },
             &[Happens::Written, Happens::ReadSomething],
         ),
-    ];
-    all.iter_mut().for_each(|search| search.bounds.fault = fault);
-    all
+    ]
 }
 
 /// Searches that are too large to be looked at whole: walked at random.
