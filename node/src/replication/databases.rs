@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 pub const META_OWNER: &str = "owner";
 const META_CREATED: &str = "created:";
 const DEPLOY_ANSWERS_MAX: usize = 16;
+/// A copy that could not be opened for want of space is tried again after this long.
+const NO_SPACE_AGAIN_MS: u64 = 1_000;
 
 /// Takes note of a configuration, if it is newer than what is known (or of a new database).
 pub(super) fn note_configuration(node: &Node, configuration: Configuration) {
@@ -74,11 +76,12 @@ pub(super) async fn keep(node: &Arc<Node>) {
         return;
     }
     let names: Vec<DatabaseName> = node.state().databases.keys().cloned().collect();
+    let now_ms = node.clock.now().monotonic_ms;
     for name in names {
         let step = {
             let mut state = node.state();
             let Some(database) = state.databases.get_mut(&name) else { continue };
-            next_step(node.id, database)
+            next_step(node.id, database, now_ms)
         };
         match step {
             Step::Nothing => {}
@@ -103,7 +106,7 @@ enum Step {
     Look(Configuration),
 }
 
-fn next_step(me: NodeId, database: &mut LocalDatabase) -> Step {
+fn next_step(me: NodeId, database: &mut LocalDatabase, now_ms: u64) -> Step {
     let configuration = database.configuration.clone();
     let member = configuration.is_member(me) && !configuration.dropped;
     let joined = configuration.joined.get(&me).copied().unwrap_or(0);
@@ -134,7 +137,8 @@ fn next_step(me: NodeId, database: &mut LocalDatabase) -> Step {
             database.place = Place::Busy;
             Step::SetAside
         }
-        Place::NotHere | Place::Conflict(_) => {
+        Place::NoSpace { again_ms, .. } if now_ms < *again_ms => Step::Nothing,
+        Place::NotHere | Place::Conflict(_) | Place::NoSpace { .. } => {
             database.place = Place::Busy;
             Step::Look(configuration)
         }
@@ -184,9 +188,17 @@ async fn look(node: &Arc<Node>, name: &DatabaseName, configuration: Configuratio
             let store = found.map(|(store, _, _)| store);
             carry_out(node, name, &configuration, decide(node.id, &configuration, copy), store).await
         }
+        Err(error) if error.is_disk_full() => no_space(node, name, &error),
         Err(error) => faulty(node, name, error.to_string()),
     };
     set_place(node, name, place);
+}
+
+/// A full disk is no damage: the copy waits for space.
+fn no_space(node: &Node, name: &DatabaseName, error: &StorageError) -> Place {
+    tracing::warn!(database = %name, %error, "the local copy cannot be opened yet; it is tried again");
+    let reason = format!("the local copy cannot be opened: {error}; it is tried again");
+    Place::NoSpace { reason, again_ms: node.clock.now().monotonic_ms + NO_SPACE_AGAIN_MS }
 }
 
 async fn carry_out(

@@ -55,6 +55,13 @@ pub(super) enum Place {
     Open(ReplicaHandle),
     /// Another database of the name lies on the disk.
     Conflict(DatabaseId),
+    /// The disk is too full to open the copy; it is tried again.
+    NoSpace {
+        /// In words.
+        reason: String,
+        /// When, in monotonic milliseconds.
+        again_ms: u64,
+    },
     /// The store cannot be used.
     Faulty {
         /// Why.
@@ -221,6 +228,7 @@ impl LocalDatabase {
                 (view.status, view.progress, view.message.clone())
             }
             Place::Conflict(local) => (DatabaseStatus::Conflict, None, Some(self.conflict_message(*local))),
+            Place::NoSpace { reason, .. } => (DatabaseStatus::Synchronizing, None, Some(reason.clone())),
             Place::Faulty { reason, .. } => (DatabaseStatus::Faulty, None, Some(reason.clone())),
         }
     }

@@ -1,8 +1,8 @@
 //! The coordinator's duties: bring each write to its end, whoever else writes, and say honestly how it ended.
 
-use super::Replica;
 use super::event::ClientWrite;
 use super::slot::{self, Active, COMBINED_MAX, ForwardedWrite, Reply, WAITING_MAX, Waiting};
+use super::{Peer, Replica};
 use crate::replication::error::ServiceError;
 use crate::replication::service::Written;
 use coequal_protocol::faults::{Fault, broken};
@@ -19,6 +19,8 @@ const RESEND_MAX_MS: u64 = 1_000;
 /// Rounds that a proposal may lose before its key is called hot.
 const LOST_ROUNDS_HOT: u32 = 3;
 const FORWARDS_MAX: usize = 65_536;
+/// A copy answers its peers' pulls at least twice a second; one that has not for so long gets no hot keys.
+const COPY_SILENT_MS: u64 = 1_500;
 /// A coordinator that is away for longer than this is not waited for.
 const FORWARD_LOST_MS: u64 = 500;
 
@@ -395,9 +397,14 @@ impl Replica {
         self.fail_queries(error);
     }
 
-    /// The node that coordinates a hot key: the same for all who reach the same voters (rendezvous hashing).
+    /// The node that coordinates a hot key: the same for all who reach the same voters (rendezvous hashing). A process
+    /// that is reached may have no usable copy of this database: only those count whose copy answers.
     fn coordinator_of(&self, key: &Key) -> Option<NodeId> {
-        let reached = |node: &NodeId| *node == self.me || self.peers.get(node).is_some_and(|peer| peer.reachable);
+        let now_ms = self.now.monotonic_ms;
+        let answers = |peer: &Peer| {
+            peer.reachable && peer.pull.answered_ms > 0 && now_ms.saturating_sub(peer.pull.answered_ms) < COPY_SILENT_MS
+        };
+        let reached = |node: &NodeId| *node == self.me || self.peers.get(node).is_some_and(answers);
         let weight = |node: &NodeId| {
             let mut seed = crc32c::crc32c(key.as_bytes());
             seed = crc32c::crc32c_append(seed, &node.0.to_be_bytes());

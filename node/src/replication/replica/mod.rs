@@ -80,6 +80,8 @@ pub struct Replica {
     stale: alignment::StalePending,
     behind: BTreeSet<NodeId>,
     disk_full: bool,
+    /// When a read or an append of this replica itself last met a full disk, in monotonic milliseconds.
+    met_full_ms: Option<u64>,
     fault: Option<String>,
     superseded: Option<Configuration>,
     next_tick_ms: u64,
@@ -142,6 +144,7 @@ impl Replica {
             stale: alignment::StalePending::default(),
             behind: BTreeSet::new(),
             disk_full: false,
+            met_full_ms: None,
             fault: None,
             superseded: None,
             next_tick_ms: 0,
@@ -382,6 +385,7 @@ impl Replica {
     fn on_storage_error(&mut self, error: &StorageError) {
         if matches!(error, StorageError::DiskFull { .. }) {
             self.on_disk_full(true);
+            self.met_full_ms = Some(self.now.monotonic_ms);
         } else {
             self.fail(error.to_string());
         }
@@ -392,10 +396,15 @@ impl Replica {
         if let Some(error) = self.store.failure() {
             self.fail(error.to_string());
         }
+        // Nobody else finds out when there is space again: the next one who needs it tries.
+        if self.met_full_ms.is_some_and(|met| self.now.monotonic_ms.saturating_sub(met) >= FULL_AGAIN_MS) {
+            self.on_disk_full(false);
+        }
     }
 
     fn on_disk_full(&mut self, full: bool) {
         self.disk_full = full;
+        self.met_full_ms = None;
     }
 
     /// The store failed: nothing is served or replicated from here on.
@@ -505,3 +514,5 @@ pub const META_DEPLOYED: &str = "deployed";
 const CLOCK_AHEAD: u64 = 10_000 << 16;
 /// How often a replica looks around, in milliseconds.
 const TICK_MS: u64 = 25;
+/// A disk that was met full is tried again after this long.
+const FULL_AGAIN_MS: u64 = 500;

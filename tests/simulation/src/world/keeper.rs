@@ -126,6 +126,8 @@ impl World {
     fn look(&mut self, at: usize, configuration: &Configuration) {
         let opened = match self.open_copy(at) {
             Ok(opened) => opened,
+            // A full disk is no damage: it is tried again at the next look.
+            Err(error) if error.is_disk_full() => return,
             Err(error) => return self.faulty(at, error.to_string()),
         };
         let (store, copy) = opened.map_or((None, None), |(store, copy, _)| (Some(store), Some(copy)));
