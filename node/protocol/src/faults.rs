@@ -120,6 +120,7 @@ faults! {
     DiskUncheckedVotes: "I7", "a node votes before others said how far its log was";
     RollbackUnnoticed: "I7", "a store that is older than others remember is taken as whole";
     CopiedFolderVotes: "I7", "a folder copied from another node is taken as this node's own";
+    ForgetfulVotes: "I7", "a voter whose own copy is gone gets a new one and votes on";
     RemovedCopyVotes: "I7", "the copy of a node that was removed and taken in again votes";
     NamesakeMixes: "G8", "another database of the same name is replicated with";
     CopyOfManyHasCursor: "section 9", "a copy that came from several donors claims the first one's cursor";

@@ -53,6 +53,8 @@ pub struct Contact {
     pub silent_ms: u64,
     /// Epoch of its copy of the system database, by its own word.
     pub system_epoch: u64,
+    /// How old that word is, in ms; `None` if there is none yet.
+    pub word_age_ms: Option<u64>,
 }
 
 /// What the deciding node knows.
@@ -147,6 +149,9 @@ pub enum Refusal {
         /// Ours.
         ours: u64,
     },
+    /// A survivor's word on its epoch is older than the loss.
+    #[error("node {0} has not said since the loss which epoch of the system database it knows; try again in a moment")]
+    NotHeard(NodeId),
     /// This node has no say in the system database.
     #[error("this node does not vote in the system database, so its copy may lack anything; ask a node that does")]
     NoVoter,
@@ -212,11 +217,18 @@ fn check_nodes(ask: &Ask, situation: &Situation<'_>) -> Result<(), Refusal> {
     situation.others.iter().find_map(silent).map_or(Ok(()), |node| Err(Refusal::NotNamed(node)))
 }
 
+/// A quorum of a newer configuration may have been the lost nodes and another survivor. What that one had adopted by the
+/// time of the loss it says afterwards; what it adopts later, no lost node can acknowledge any more.
 fn check_survivors(ask: &Ask, situation: &Situation<'_>) -> Result<(), Refusal> {
     let ours = situation.system.epoch;
+    let of_lost = |node: &NodeId| situation.others.get(node).map(|contact| contact.silent_ms);
+    let silent_ms = ask.lost.iter().filter_map(of_lost).min().unwrap_or(0);
     for (node, contact) in situation.others.iter().filter(|(node, _)| !ask.lost.contains(node)) {
         if contact.system_epoch > ours {
             return Err(Refusal::Behind { node: *node, theirs: contact.system_epoch, ours });
+        }
+        if contact.word_age_ms.is_none_or(|age_ms| age_ms >= silent_ms) {
+            return Err(Refusal::NotHeard(*node));
         }
     }
     if situation.system.is_voter(situation.me) { Ok(()) } else { Err(Refusal::NoVoter) }

@@ -19,8 +19,13 @@ pub struct LocalCopy {
 pub enum Sharing {
     /// Open the local copy, align, go on.
     Replicate,
-    /// Copy the database from a donor.
+    /// Make an empty store: this node votes in a new database from its first epoch on, and has never held it.
+    Create,
+    /// Copy the database from a donor, as a learner.
     Deploy,
+    /// This node votes in the database, and what it has promised is not on its disk: the folder is gone, or is another
+    /// node's. It must not vote on (I7): it says FAULTY, is taken out of the configuration, and then comes in anew.
+    Forgot,
     /// The copy came from another node by hand: its chosen revisions are a head start, its promises are not ours.
     HeadStart,
     /// The copy counts no more (this node was removed, or the database was dropped on purpose): set it aside.
@@ -35,11 +40,18 @@ pub enum Sharing {
     NotHere,
 }
 
-/// Decides for `node` what to do with a database of this configuration and the copy it has.
-pub fn decide(node: NodeId, configuration: &Configuration, copy: Option<LocalCopy>) -> Sharing {
+/// Decides for `node` what to do with a database of this configuration and the copy it has. `held`: this node has had a
+/// store of its own of this database since it was last taken in, by a note that lies outside of that store.
+pub fn decide(node: NodeId, configuration: &Configuration, copy: Option<LocalCopy>, held: bool) -> Sharing {
+    let sharing = choose(node, configuration, copy, held);
+    debug_assert!(invariant_who_forgot_does_not_vote(node, configuration, copy, held, sharing));
+    sharing
+}
+
+fn choose(node: NodeId, configuration: &Configuration, copy: Option<LocalCopy>, held: bool) -> Sharing {
     let member = !configuration.dropped && configuration.is_member(node);
     let Some(copy) = copy else {
-        return if member { Sharing::Deploy } else { Sharing::NotHere };
+        return if member { without_copy(node, configuration, held) } else { Sharing::NotHere };
     };
     if copy.uuid != configuration.uuid && !broken(Fault::NamesakeMixes) {
         let dropped = configuration.dropped_uuids.contains(&copy.uuid);
@@ -49,12 +61,43 @@ pub fn decide(node: NodeId, configuration: &Configuration, copy: Option<LocalCop
         return Sharing::SetAside { deploy: false };
     }
     if copy.owner != node && !broken(Fault::CopiedFolderVotes) {
-        return Sharing::HeadStart;
+        return if has_promised(node, configuration, held) { Sharing::Forgot } else { Sharing::HeadStart };
     }
     let joined = configuration.joined.get(&node).copied().unwrap_or(0);
     // A copy that took part only in epochs before this node was (re-)taken in belongs to a member that was removed.
     let removed = copy.epoch < joined && !broken(Fault::RemovedCopyVotes);
     if removed { Sharing::SetAside { deploy: true } } else { Sharing::Replicate }
+}
+
+fn without_copy(node: NodeId, configuration: &Configuration, held: bool) -> Sharing {
+    if !configuration.is_voter(node) {
+        Sharing::Deploy
+    } else if has_promised(node, configuration, held) {
+        Sharing::Forgot
+    } else {
+        Sharing::Create
+    }
+}
+
+/// Whether a store of this node's own may have answered a prepare or an accept of this configuration's quorums. Whoever
+/// came later became a voter only with its copy; who votes from the first epoch on has the note as soon as it has one.
+/// The system database is made before its first configuration.
+fn has_promised(node: NodeId, configuration: &Configuration, held: bool) -> bool {
+    let from_the_first = configuration.joined.get(&node) == Some(&1) && !configuration.name.is_system();
+    configuration.is_voter(node) && (held || !from_the_first) && !broken(Fault::ForgetfulVotes)
+}
+
+/// I7: a voter that once had a copy goes on with that very copy only.
+pub fn invariant_who_forgot_does_not_vote(
+    node: NodeId,
+    configuration: &Configuration,
+    copy: Option<LocalCopy>,
+    held: bool,
+    sharing: Sharing,
+) -> bool {
+    let own = copy.is_some_and(|copy| copy.owner == node && copy.uuid == configuration.uuid);
+    let votes_anew = matches!(sharing, Sharing::Create | Sharing::Deploy | Sharing::HeadStart);
+    own || !votes_anew || !configuration.is_voter(node) || !held && configuration.joined.get(&node) == Some(&1)
 }
 
 #[cfg(test)]
@@ -89,18 +132,21 @@ mod tests {
     fn every_case_of_sharing_in_one_table() {
         let here = configuration(&[1, 2, 3], 4);
         let elsewhere = configuration(&[2, 3], 4);
+        let learns = Configuration { learners: vec![ME], ..configuration(&[2, 3], 4) };
         for (case, configuration, copy, expected) in [
-            ("no copy, member", &here, None, Sharing::Deploy),
+            ("no copy, learner", &learns, None, Sharing::Deploy),
+            ("no copy, a voter that came later", &here, None, Sharing::Forgot),
             ("no copy, not a member", &elsewhere, None, Sharing::NotHere),
             ("same database", &here, copy(7, 1, 6), Sharing::Replicate),
-            ("copied by hand", &here, copy(7, 2, 6), Sharing::HeadStart),
+            ("copied by hand, learner", &learns, copy(7, 2, 6), Sharing::HeadStart),
+            ("copied by hand over a voter's own", &here, copy(7, 2, 6), Sharing::Forgot),
             ("removed and taken in again", &here, copy(7, 1, 3), Sharing::SetAside { deploy: true }),
             ("removed", &elsewhere, copy(7, 1, 6), Sharing::SetAside { deploy: false }),
             ("another database of the name", &here, copy(8, 1, 6), Sharing::Conflict),
             ("another database, not a member", &elsewhere, copy(8, 1, 6), Sharing::Conflict),
             ("dropped on purpose", &here, copy(5, 1, 6), Sharing::SetAside { deploy: true }),
         ] {
-            assert_eq!(decide(ME, configuration, copy), expected, "{case}");
+            assert_eq!(decide(ME, configuration, copy, false), expected, "{case}");
         }
     }
 
@@ -108,7 +154,31 @@ mod tests {
     fn a_dropped_database_is_set_aside_and_not_deployed() {
         let mut dropped = configuration(&[1, 2, 3], 0);
         dropped.dropped = true;
-        assert_eq!(decide(ME, &dropped, copy(7, 1, 9)), Sharing::SetAside { deploy: false });
-        assert_eq!(decide(ME, &dropped, None), Sharing::NotHere);
+        assert_eq!(decide(ME, &dropped, copy(7, 1, 9), true), Sharing::SetAside { deploy: false });
+        assert_eq!(decide(ME, &dropped, None, true), Sharing::NotHere);
+    }
+
+    #[test]
+    fn a_voter_from_the_first_epoch_makes_its_store_once() {
+        let first = configuration(&[1, 2, 3], 1);
+        assert_eq!(decide(ME, &first, None, false), Sharing::Create);
+        assert_eq!(decide(ME, &first, None, true), Sharing::Forgot);
+        assert_eq!(
+            decide(ME, &first, copy(7, 2, 6), false),
+            Sharing::HeadStart,
+            "it was away when the database was made"
+        );
+        assert_eq!(decide(ME, &first, copy(7, 2, 6), true), Sharing::Forgot);
+        assert_eq!(decide(ME, &first, copy(7, 1, 6), true), Sharing::Replicate);
+        let system = Configuration { name: coequal_types::DatabaseName::system(), ..first };
+        assert_eq!(decide(ME, &system, None, false), Sharing::Forgot, "initializing makes it, and nothing else");
+    }
+
+    #[test]
+    fn voters_on_the_way_out_or_in_have_promised_too() {
+        let mut joint = configuration(&[2, 3, 4], 4);
+        joint.joint_with = Some(vec![ME, NodeId(2), NodeId(3)]);
+        assert_eq!(decide(ME, &joint, None, false), Sharing::Forgot);
+        assert_eq!(decide(ME, &joint, copy(7, 2, 6), false), Sharing::Forgot);
     }
 }

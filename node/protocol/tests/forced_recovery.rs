@@ -32,8 +32,8 @@ fn ask(lost: &[u64]) -> Ask {
     Ask { cluster: CLUSTER, lost: ids(lost), accept_data_loss: true }
 }
 
-const THERE: Contact = Contact { reachable: true, silent_ms: 0, system_epoch: 1 };
-const GONE: Contact = Contact { reachable: false, silent_ms: 60_000, system_epoch: 0 };
+const THERE: Contact = Contact { reachable: true, silent_ms: 0, system_epoch: 1, word_age_ms: Some(500) };
+const GONE: Contact = Contact { reachable: false, silent_ms: 60_000, system_epoch: 0, word_age_ms: Some(60_500) };
 
 fn situation<'a>(
     system: &'a Configuration,
@@ -91,6 +91,18 @@ fn every_refusal_says_what_is_wrong_and_changes_nothing() {
             ask(&[3, 4, 5]),
             situation(&three, &[], &[(2, ahead), (3, GONE), (4, GONE), (5, GONE)]),
             Refusal::Behind { node: NodeId(2), theirs: 5, ours: 1 },
+        ),
+        (
+            "a survivor of whom nothing was heard",
+            ask(&[3, 4, 5]),
+            situation(&three, &[], &[(2, Contact { word_age_ms: None, ..THERE }), (3, GONE), (4, GONE), (5, GONE)]),
+            Refusal::NotHeard(NodeId(2)),
+        ),
+        (
+            "a survivor's word from before the loss",
+            ask(&[3, 4]),
+            situation(&three, &[], &[(2, Contact { word_age_ms: Some(60_000), ..THERE }), (3, GONE), (4, GONE)]),
+            Refusal::NotHeard(NodeId(2)),
         ),
         ("no voter", ask(&[2, 3, 4]), situation(&learner, &[], &[(2, GONE), (3, GONE), (4, GONE)]), Refusal::NoVoter),
         (

@@ -118,7 +118,12 @@ async fn refuse(shared: &Shared, mut connection: Connection, refusal: Refusal) -
         tracing::error!(address = %connection.remote, %refusal, "an identity is used twice");
         let _full = shared.inbox.try_send(NetworkEvent::IdentityConflict { reason: refusal.to_string() });
     }
-    tell_refused(shared, connection.remote, refusal.to_string());
+    if refusal.kind == RefusalKind::SameNode && !refusal.is_duplicate() {
+        // Every pod is told the same list of addresses to join, its own among them.
+        tracing::debug!(address = %connection.remote, %refusal, "a connection of this very node");
+    } else {
+        tell_refused(shared, connection.remote, refusal.to_string());
+    }
     connection.writer.write(&Greeting::Refusal(refusal).frame()).await
 }
 

@@ -33,11 +33,15 @@ pub(super) async fn run(node: &Arc<Node>) {
             tracing::error!(database = %next.name, from = ?stored.value, to = ?next, "unsafe step of membership refused");
             continue;
         }
-        tracing::info!(database = %next.name, epoch = next.epoch, voters = ?next.voters, learners = ?next.learners, joint = next.joint_with.is_some(), "membership changes");
         let deadline_ms = node.now_ms() + WRITE_DEADLINE_MS;
         let key = system::configuration_key(&next.name);
-        if let Err(error) = system::write(&handle, key, &next, Some(stored.stamp), deadline_ms).await {
-            tracing::debug!(%error, database = %next.name, "membership step not written; looked at again");
+        match system::write(&handle, key, &next, Some(stored.stamp), deadline_ms).await {
+            Ok(_) => {
+                tracing::info!(database = %next.name, epoch = next.epoch, voters = ?next.voters, learners = ?next.learners, joint = next.joint_with.is_some(), "membership changes");
+            }
+            Err(error) => {
+                tracing::debug!(%error, database = %next.name, "membership step not written; looked at again");
+            }
         }
         node.wake.notify_one();
     }

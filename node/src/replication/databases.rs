@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 
 /// Stored in each copy: whose store it is. A folder copied by hand carries another node's id.
 pub const META_OWNER: &str = "owner";
-const META_CREATED: &str = "created:";
 const DEPLOY_ANSWERS_MAX: usize = 16;
 /// A copy that could not be opened for want of space is tried again after this long.
 const NO_SPACE_AGAIN_MS: u64 = 1_000;
@@ -186,7 +185,8 @@ async fn look(node: &Arc<Node>, name: &DatabaseName, configuration: Configuratio
         Ok(found) => {
             let copy = found.as_ref().map(|(_, copy, _)| *copy);
             let store = found.map(|(store, _, _)| store);
-            carry_out(node, name, &configuration, decide(node.id, &configuration, copy), store).await
+            let held = node.directory.has_held(name, configuration.uuid);
+            carry_out(node, name, &configuration, decide(node.id, &configuration, copy, held), store).await
         }
         Err(error) if error.is_disk_full() => no_space(node, name, &error),
         Err(error) => faulty(node, name, error.to_string()),
@@ -209,7 +209,7 @@ async fn carry_out(
     store: Option<Store>,
 ) -> Place {
     match (sharing, store) {
-        (Sharing::Replicate, Some(store)) => open(node, configuration, store),
+        (Sharing::Replicate, Some(store)) => open_own_copy(node, name, configuration, store).await,
         (Sharing::HeadStart, Some(store)) => match deploy::head_start(node, name, configuration, store).await {
             Ok(()) => Place::NotHere,
             Err(error) => faulty(node, name, error.to_string()),
@@ -219,49 +219,32 @@ async fn carry_out(
             set_aside(node, name)
         }
         (Sharing::Conflict, Some(store)) => Place::Conflict(store.identity().database),
-        (Sharing::Deploy, None) => create_or_deploy(node, name, configuration).await,
+        (Sharing::Forgot, store) => {
+            drop(store);
+            faulty(node, name, FORGOT.to_owned())
+        }
+        (Sharing::Create, None) => match create(node, configuration).await {
+            Ok(store) => open_own_copy(node, name, configuration, store).await,
+            Err(error) if error.is_disk_full() => no_space(node, name, &error),
+            Err(error) => faulty(node, name, error.to_string()),
+        },
+        (Sharing::Deploy, None) => start_deploy(node, name, configuration),
         _ => Place::NotHere,
     }
 }
 
-/// A voter of a new database makes its empty store, once; everybody else gets a copy.
-async fn create_or_deploy(node: &Arc<Node>, name: &DatabaseName, configuration: &Configuration) -> Place {
-    let initial = configuration.joined.get(&node.id) == Some(&1) && !name.is_system();
-    if !initial {
-        return start_deploy(node, name, configuration);
-    }
-    let Ok(system) = node.system() else { return Place::NotHere };
-    let flag = format!("{META_CREATED}{}", configuration.uuid);
-    if system.store.meta(&flag).is_some() {
-        let text = "its folder is gone from this node's disk; it is removed from the configuration and deployed anew";
-        return faulty(node, name, text.to_owned());
-    }
-    match create(node, configuration).await {
-        Ok(store) => {
-            // From here on an absent folder means that this node forgot (I7).
-            let noted = system.store.append(LogRecord::Meta { name: flag, value: bytes::Bytes::from_static(b"1") });
-            match noted {
-                Ok(lsn) => {
-                    let _ = system.events.try_send(Event::Tick);
-                    wait_durable(&system, lsn).await;
-                    open(node, configuration, store)
-                }
-                Err(error) => faulty(node, name, error.to_string()),
-            }
-        }
+/// Opens this node's own copy. The note that it has one is on disk before the copy answers anybody (I7).
+async fn open_own_copy(node: &Arc<Node>, name: &DatabaseName, configuration: &Configuration, store: Store) -> Place {
+    let (directory, noted, uuid) = (Arc::clone(node), name.clone(), configuration.uuid);
+    match blocking(move || directory.directory.note_held(&noted, uuid)).await {
+        Ok(()) => open(node, configuration, store),
+        Err(error) if error.is_disk_full() => no_space(node, name, &error),
         Err(error) => faulty(node, name, error.to_string()),
     }
 }
 
-async fn wait_durable(system: &ReplicaHandle, lsn: u64) {
-    // The loop commits lazy records within milliseconds; a stop or a failure ends the wait as well.
-    for _ in 0..1000 {
-        if system.store.durable() >= lsn {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-}
+const FORGOT: &str = "what this node has promised is gone with its copy: the folder is not there any more, or is another \
+                      node's. It is removed from the configuration and deployed anew (or put the folder back and restart)";
 
 /// Makes an empty store of this node's own, complete before it has its place.
 pub(super) async fn create(node: &Arc<Node>, configuration: &Configuration) -> Result<Store, StorageError> {

@@ -76,6 +76,7 @@ fn answer(refusal: &Refusal) -> ServiceError {
         | Refusal::NotNamed(_)
         | Refusal::MajorityIsThere
         | Refusal::Behind { .. }
+        | Refusal::NotHeard(_)
         | Refusal::NoVoter
         | Refusal::ChangeUnderWay => ServiceError::Conflict(text),
     }
@@ -93,6 +94,7 @@ fn judge(node: &Node, handle: &ReplicaHandle, ask: &Ask) -> Result<Verdict, Refu
             .get(&id)
             .and_then(|(report, _)| report.epochs.get(&system.uuid))
             .map_or(0, |(epoch, _)| *epoch),
+        word_age_ms: state.reports.get(&id).map(|(_, at_ms)| now_ms.saturating_sub(*at_ms)),
     };
     let others: BTreeMap<NodeId, Contact> = state
         .nodes

@@ -5,6 +5,7 @@
 //! identity.json   format, node, starts, cluster
 //! databases/<name>/   one store each
 //! staging/<name>/     a copy being received
+//! held/<name>         UUID of the database of this name that this node has had a copy of: without that copy it forgot
 //! aside/<name>-<n>/   what was put aside, the last two of each name
 //! renew           only while it is written: everything goes aside at the next start, and a new node begins
 //! ```
@@ -12,7 +13,7 @@
 use super::disk::sync_directory;
 use super::error::StorageError;
 use coequal_protocol::faults::{Fault, broken};
-use coequal_types::{ClusterId, DatabaseName, Incarnation, NodeId};
+use coequal_types::{ClusterId, DatabaseId, DatabaseName, Incarnation, NodeId};
 use fs4::fs_std::FileExt as _;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -31,6 +32,7 @@ const ASIDE_MAX: usize = 2;
 const IDENTITY: &str = "identity.json";
 const DATABASES: &str = "databases";
 const STAGING: &str = "staging";
+const HELD: &str = "held";
 const ASIDE: &str = "aside";
 const RENEW: &str = "renew";
 
@@ -58,7 +60,7 @@ impl DataDirectory {
         let at = |error| StorageError::io(path, "opening", &error);
         fs::create_dir_all(path).map_err(at)?;
         let lock = lock(path)?;
-        for part in [DATABASES, STAGING, ASIDE] {
+        for part in [DATABASES, STAGING, HELD, ASIDE] {
             fs::create_dir_all(path.join(part)).map_err(at)?;
         }
         renew_if_noted(path)?;
@@ -126,6 +128,25 @@ impl DataDirectory {
         self.root.join(STAGING).join(name.as_str())
     }
 
+    /// Notes durably, before the copy answers anybody, that this node holds a copy of `database`.
+    pub fn note_held(&self, name: &DatabaseName, database: DatabaseId) -> Result<(), StorageError> {
+        let path = self.root.join(HELD).join(name.as_str());
+        let text = database.to_string();
+        if fs::read_to_string(&path).is_ok_and(|known| known == text) {
+            return Ok(());
+        }
+        write_whole(&path, text.as_bytes())
+    }
+
+    /// Whether this node has had a copy of `database` that was not put aside since. What cannot be read counts as a yes:
+    /// a copy too many is fetched again, a promise forgotten is not made good.
+    pub fn has_held(&self, name: &DatabaseName, database: DatabaseId) -> bool {
+        match fs::read_to_string(self.root.join(HELD).join(name.as_str())) {
+            Ok(text) => text.parse::<DatabaseId>().map_or(true, |known| known == database),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// Puts a database aside, where it disturbs nobody; the last two of a name are kept. Its store must be closed.
     pub fn set_aside(&self, name: &DatabaseName) -> Result<PathBuf, StorageError> {
         set_aside(&self.root, name.as_str())
@@ -166,6 +187,7 @@ fn set_aside(root: &Path, name: &str) -> Result<PathBuf, StorageError> {
     let number = kept.last().map_or(1, |(last, _)| last + 1);
     let target = aside.join(format!("{name}-{number}"));
     move_directory(&root.join(DATABASES).join(name), &target)?;
+    remove_if_there(&root.join(HELD).join(name))?;
     // Only now that the newest is safely there.
     for (_, old) in kept.iter().take((kept.len() + 1).saturating_sub(ASIDE_MAX)) {
         fs::remove_dir_all(old).map_err(|error| StorageError::io(old, "removing", &error))?;
@@ -192,14 +214,20 @@ fn renew_if_noted(root: &Path) -> Result<(), StorageError> {
         set_aside(root, &name)?;
     }
     for path in [root.join(IDENTITY), note] {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StorageError::io(&path, "removing", &error));
-            }
-            _ => sync_directory(root).map_err(|error| StorageError::io(root, "syncing", &error))?,
-        }
+        remove_if_there(&path)?;
     }
     Ok(())
+}
+
+/// Removes a file durably, if it is there.
+fn remove_if_there(path: &Path) -> Result<(), StorageError> {
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StorageError::io(path, "removing", &error)),
+    }
+    let directory = path.parent().unwrap_or(path);
+    sync_directory(directory).map_err(|error| StorageError::io(directory, "syncing", &error))
 }
 
 fn lock(path: &Path) -> Result<File, StorageError> {
@@ -274,20 +302,27 @@ fn new_identity(root: &Path) -> Result<Identity, StorageError> {
     Ok(Identity { format: FORMAT, node, starts: 0, cluster: None })
 }
 
-/// The whole new file, or the old one, whatever happens.
 fn write_identity(root: &Path, identity: &Identity) -> Result<(), StorageError> {
     let path = root.join(IDENTITY);
-    let temporary = root.join("identity.json.tmp");
+    let mut text = serde_json::to_vec_pretty(identity)
+        .map_err(|error| StorageError::io(&path, "writing", &io::Error::other(error)))?;
+    text.push(b'\n');
+    write_whole(&path, &text)
+}
+
+/// The whole new file, or the old one, whatever happens.
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), StorageError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = Path::new(&temporary);
     let write = || -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(identity)?;
-        text.push(b'\n');
-        let mut file = File::create(&temporary)?;
-        file.write_all(&text)?;
+        let mut file = File::create(temporary)?;
+        file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        sync_directory(root)
+        fs::rename(temporary, path)?;
+        sync_directory(path.parent().unwrap_or(path))
     };
-    write().map_err(|error| StorageError::io(&path, "writing", &error))
+    write().map_err(|error| StorageError::io(path, "writing", &error))
 }
 
 #[cfg(test)]
@@ -378,6 +413,28 @@ mod tests {
             assert_eq!((directory.cluster(), directory.databases().unwrap()), (None, Vec::new()));
             assert!(root.path().join("aside/a-1").exists() && !root.path().join("aside/a-2").exists());
         }
+    }
+
+    #[test]
+    fn what_was_held_is_known_until_it_is_put_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let (orders, one, two) = (name("orders"), DatabaseId::from_u128(1), DatabaseId::from_u128(2));
+        let directory = DataDirectory::open(root.path()).unwrap();
+        assert!(!directory.has_held(&orders, one));
+        directory.note_held(&orders, one).unwrap();
+        directory.note_held(&orders, one).unwrap();
+        fs::create_dir(directory.database_path(&orders)).unwrap();
+        drop(directory);
+        let directory = DataDirectory::open(root.path()).unwrap();
+        assert!(directory.has_held(&orders, one) && !directory.has_held(&orders, two));
+        assert!(!directory.has_held(&name("b"), one));
+        fs::write(root.path().join("held/orders"), "no uuid").unwrap();
+        assert!(directory.has_held(&orders, one), "in doubt it was held");
+        directory.note_held(&orders, one).unwrap();
+        directory.set_aside(&orders).unwrap();
+        assert!(!directory.has_held(&orders, one));
+        directory.note_held(&orders, two).unwrap();
+        assert!(directory.has_held(&orders, two));
     }
 
     #[test]

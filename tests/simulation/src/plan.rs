@@ -148,7 +148,7 @@ impl Templates {
                 }
             };
             let folder = Some(disk.image(Survival::None));
-            let volume = Volume { incarnation: 0, folder, staging: None, created: true };
+            let volume = Volume { incarnation: 0, folder, staging: None, held: true };
             let ahead_ms = if random.chance(30) { random.below(2_000) } else { random.below(50) };
             let clock = SimClock::new(i64::try_from(ahead_ms).unwrap_or(0));
             machines.push(SimNode::new(*voter, clock, volume));

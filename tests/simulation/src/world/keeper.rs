@@ -131,24 +131,27 @@ impl World {
             Err(error) => return self.faulty(at, error.to_string()),
         };
         let (store, copy) = opened.map_or((None, None), |(store, copy, _)| (Some(store), Some(copy)));
-        match (decide(self.nodes[at].id, configuration, copy), store) {
-            (Sharing::Replicate, Some(store)) => self.open(at, configuration, store),
+        match (decide(self.nodes[at].id, configuration, copy, self.nodes[at].volume.held), store) {
+            (Sharing::Replicate, Some(store)) => {
+                self.nodes[at].volume.held = true;
+                self.open(at, configuration, store);
+            }
             (Sharing::HeadStart, Some(store)) => {
                 if let Err(error) = self.head_start(at, configuration, &store) {
                     self.faulty(at, error.to_string());
                 }
             }
-            (Sharing::SetAside { .. }, _) => self.nodes[at].volume.folder = None,
-            (Sharing::Deploy, None) => self.create_or_deploy(at, configuration),
+            (Sharing::SetAside { .. }, _) => {
+                self.nodes[at].volume.folder = None;
+                self.nodes[at].volume.held = false;
+            }
+            (Sharing::Deploy, None) => self.start_deploy(at),
+            (Sharing::Forgot, _) => self.faulty(at, "what this node has promised is gone with its copy".to_owned()),
             _ => {}
         }
     }
 
-    fn create_or_deploy(&mut self, at: usize, configuration: &Configuration) {
-        let initial = configuration.joined.get(&self.nodes[at].id) == Some(&1);
-        if initial && self.nodes[at].volume.created {
-            return self.faulty(at, "its folder is gone from this node's disk".to_owned());
-        }
+    fn start_deploy(&mut self, at: usize) {
         match self.make_store() {
             Ok((disk, store)) => {
                 self.nodes[at].volume.staging = Some(disk);

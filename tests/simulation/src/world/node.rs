@@ -23,8 +23,8 @@ pub struct Volume {
     pub folder: Option<SimDisk>,
     /// A deploy that is not whole yet.
     pub staging: Option<SimDisk>,
-    /// The note in the system database's store that this node once made the empty store of the database.
-    pub created: bool,
+    /// The note outside of the folder that this node has had a copy.
+    pub held: bool,
 }
 
 /// Where a process is cut off.
