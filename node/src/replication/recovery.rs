@@ -184,7 +184,12 @@ fn due(node: &Node, system: &Configuration, lost: &BTreeSet<NodeId>, stored: &Co
     }
 }
 
+/// Whether everything that follows is written, and this node goes by it.
 fn is_settled(node: &Node, handle: &ReplicaHandle) -> bool {
+    let goes_by = |stored: &Configuration| {
+        let known = caretaker::newest(&node.state(), &stored.name);
+        known.is_none_or(|known| known.uuid != stored.uuid || known.epoch >= stored.epoch)
+    };
     let system = handle.view().configuration.clone();
     let lost = lost_nodes(&system);
     let entries: Vec<Stored<NodeEntry>> = system::list(handle, system::NODES);
@@ -192,7 +197,9 @@ fn is_settled(node: &Node, handle: &ReplicaHandle) -> bool {
     handle.view().status == DatabaseStatus::Online
         && !is_first(system.epoch)
         && !entries.iter().any(|stored| is_to_leave(&stored.value, &lost))
-        && configurations.iter().all(|stored| due(node, &system, &lost, &stored.value).is_none())
+        && configurations
+            .iter()
+            .all(|stored| due(node, &system, &lost, &stored.value).is_none() && goes_by(&stored.value))
 }
 
 /// What forced recoveries have done to this cluster, if there were any.
