@@ -127,6 +127,15 @@ pub struct World {
     tracing: bool,
 }
 
+impl Drop for World {
+    /// The world ends at once: no store tidies up.
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            node.volume.folder.iter().chain(&node.volume.staging).for_each(SimDisk::cut_off);
+        }
+    }
+}
+
 impl World {
     /// The world of this plan, with all machines off.
     pub fn new(plan: Plan, nodes: Vec<SimNode>, configuration: Configuration, tracing: bool) -> Self {
@@ -301,8 +310,13 @@ impl World {
         self.trace(|| format!("node {at} ends ({survival:?})"));
         self.note(&[3, at as u64, self.now_us]);
         let node = &mut self.nodes[at];
-        // The image comes first: a store that is dropped would still tidy up its file.
-        node.volume.folder = node.volume.folder.take().map(|folder| folder.image(survival));
+        // A store that is dropped would still tidy up its file, which a process that is gone does not.
+        node.volume.folder = node.volume.folder.take().map(|folder| {
+            let image = folder.image(survival);
+            folder.cut_off();
+            image
+        });
+        node.volume.staging.take().iter().for_each(SimDisk::cut_off);
         node.forget();
         self.fail_calls_at(at);
         self.watch_forget(at);
