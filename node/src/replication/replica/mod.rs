@@ -19,7 +19,7 @@ mod verdict;
 mod tombstones;
 mod invariants;
 #[cfg(test)]
-mod ended_test;
+mod replica_test;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 

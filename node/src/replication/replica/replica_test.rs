@@ -1,7 +1,9 @@
-//! A copy that has ended waits: its loop must not turn without a pause.
+//! What a replica does by its clock, without peers that answer.
 
-use super::{Event, Now, Replica, ReplicaStart};
+use super::{ClientWrite, Event, Now, Replica, ReplicaStart};
 use crate::storage::{MemoryDisk, Store, StoreIdentity, StoreSettings};
+use coequal_protocol::Key;
+use coequal_protocol::message::{Condition, Message, Operation, OperationKind};
 use coequal_types::{Configuration, DatabaseId, DatabaseSettings, DatabaseStatus, LowBound, NodeId};
 use std::sync::Arc;
 
@@ -55,4 +57,33 @@ fn a_copy_whose_store_failed_does_not_keep_its_loop_awake() {
 #[test]
 fn a_copy_that_a_configuration_made_void_does_not_keep_its_loop_awake() {
     ends_with(Event::Configuration(Box::new(configuration(5))), DatabaseStatus::NotAvailable);
+}
+
+fn write(deadline_ms: u64) -> Event {
+    let kind = OperationKind::Put(bytes::Bytes::from_static(b"{}"));
+    let operation = Operation { kind, condition: Condition::Any, request: None };
+    let key = Key::of("things", "a");
+    Event::Write(ClientWrite { key, operation, generated: false, deadline_ms, reply: Box::new(|_| {}) })
+}
+
+fn prepares(replica: &mut Replica) -> usize {
+    let sent = replica.take_effects().sends;
+    sent.iter().filter(|(to, message)| *to == NodeId(2) && matches!(message, Message::Prepare { .. })).count()
+}
+
+/// What a client waits for must not stand behind a proposal that has met silence for long and asks seldom.
+#[test]
+fn a_voter_that_was_silent_is_asked_at_once_when_somebody_new_waits() {
+    let mut replica = replica();
+    replica.handle(now(1_000), write(60_000));
+    assert_eq!(prepares(&mut replica), 1);
+    (1_000..5_000).step_by(10).for_each(|at_ms| replica.advance(now(at_ms)));
+    let seldom = prepares(&mut replica);
+    assert!((3..9).contains(&seldom), "{seldom}");
+    replica.handle(now(5_000), write(60_000));
+    assert_eq!(prepares(&mut replica), 1, "at once");
+    (0..20).for_each(|_| replica.handle(now(5_010), write(60_000)));
+    assert_eq!(prepares(&mut replica), 0, "and not with every write");
+    replica.advance(now(5_110));
+    assert_eq!(prepares(&mut replica), 1, "soon again");
 }
