@@ -84,6 +84,9 @@ pub enum Happening {
     Start(usize),
 }
 
+/// A disk that is not slow has written a batch within this.
+const COMMIT_US: u64 = 500;
+
 /// Answers of replicas, on their way to the clients.
 pub type Answers = Arc<Mutex<Vec<(usize, Answer)>>>;
 
@@ -121,6 +124,8 @@ pub struct World {
     pub damaged: Option<FaultKind>,
     /// Nodes that it befell, or one before it.
     pub damaged_nodes: BTreeSet<usize>,
+    /// A peer that was asked has forgotten what a node had told it that now has an older disk.
+    pub rollback_forgotten: bool,
     processes: u64,
     hash: u64,
     touched: Vec<Key>,
@@ -162,6 +167,7 @@ impl World {
             violation: None,
             damaged: None,
             damaged_nodes: BTreeSet::new(),
+            rollback_forgotten: false,
             processes: 0,
             hash: 0,
             touched: Vec::new(),
@@ -267,6 +273,9 @@ impl World {
 
     /// A node says something.
     pub(crate) fn send(&mut self, at: usize, to: NodeId, payload: Payload) {
+        if let Payload::Message(message) = &payload {
+            self.watch_recalled(at, to, message);
+        }
         let node = &self.nodes[at];
         let packet = Packet { from: node.id, incarnation: node.volume.incarnation, process: node.process, to, payload };
         self.statistics.packets += 1;
@@ -331,6 +340,31 @@ impl World {
         if !self.nodes[at].gone {
             let down_us = self.plan.down_us(&mut self.random);
             self.schedule(down_us, Happening::Start(at));
+        }
+    }
+
+    /// A machine that stands still goes on now, with all that waits for the end of its pause; a batch that a slow disk
+    /// still writes is there in a moment. A full disk is tried again when the node does so.
+    pub fn resume(&mut self, at: usize) {
+        let now_us = self.now_us;
+        let node = &mut self.nodes[at];
+        let paused_us = std::mem::take(&mut node.paused_until_us);
+        node.slow_us = 0;
+        node.loop_at_us = if node.loop_at_us == paused_us { now_us } else { node.loop_at_us };
+        let waits_for_space = node.open().is_some_and(|open| open.full);
+        let late = |((due_us, _), happening): (&(u64, u64), &Happening)| match happening {
+            Happening::Packet(node, _) | Happening::Tick { node, .. } | Happening::Loop { node, .. } => {
+                *node == at && (paused_us..=paused_us + 1).contains(due_us)
+            }
+            Happening::Committed { node, .. } => *node == at && !waits_for_space,
+            _ => false,
+        };
+        let late: Vec<(u64, u64)> =
+            self.queue.iter().filter(|entry| late(*entry)).map(|(due, _)| *due).filter(|due| due.0 > now_us).collect();
+        for due in late {
+            if let Some(happening) = self.queue.remove(&due) {
+                self.schedule((due.0 - now_us).min(COMMIT_US), happening);
+            }
         }
     }
 
