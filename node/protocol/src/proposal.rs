@@ -5,9 +5,9 @@
 
 use crate::ballot::Ballot;
 use crate::faults::{Fault, broken};
-use crate::message::{Operation, Rejection};
+use crate::message::{Operation, OperationKind, Rejection};
 use crate::operation::{Applied, apply};
-use crate::quorum::{NodeSet, is_read_quorum, is_write_quorum};
+use crate::quorum::{NodeSet, chosen_is_acknowledged, is_read_quorum, is_settling_quorum, is_write_quorum};
 use crate::register::Held;
 use crate::revision::{Effect, Revision};
 use coequal_types::{Configuration, NodeId};
@@ -66,6 +66,15 @@ enum Phase {
     Idle,
     Preparing { answered: NodeSet, best: Option<Held>, best_chosen: bool, holders: NodeSet },
     Accepting { revision: Arc<Revision>, results: Vec<OperationResult>, answered: NodeSet },
+}
+
+/// What a quorum of promises says of the newest revision.
+#[derive(Clone, Copy)]
+struct Known {
+    /// It is chosen: a refusal may be about it.
+    chosen: bool,
+    /// It is on `writeQuorum` voters: its writer may be told (again) that it succeeded.
+    acknowledged: bool,
 }
 
 /// An accept that was sent and whose outcome is not known.
@@ -161,6 +170,7 @@ impl Proposal {
         held: Option<Held>,
         chosen: bool,
     ) -> Step {
+        let only_settles = self.only_settles();
         let Phase::Preparing { answered, best, best_chosen, holders } = &mut self.phase else {
             return Step::Wait;
         };
@@ -182,13 +192,23 @@ impl Proposal {
         if !is_read_quorum(configuration, answered) {
             return Step::Wait;
         }
-        let known_chosen = *best_chosen || is_write_quorum(configuration, holders);
+        let known = Known {
+            chosen: *best_chosen || are_enough(configuration, holders, only_settles),
+            acknowledged: *best_chosen && chosen_is_acknowledged(configuration)
+                || is_write_quorum(configuration, holders),
+        };
         let best = best.clone();
-        self.decide(best, known_chosen, configuration.low_bound.collected)
+        self.decide(best, known, configuration.low_bound.collected)
+    }
+
+    /// Whether nobody waits for a write of this proposal.
+    fn only_settles(&self) -> bool {
+        self.operations.iter().all(|operation| operation.kind == OperationKind::Settle)
     }
 
     /// A voter accepted.
     pub fn on_accepted(&mut self, configuration: &Configuration, from: NodeId, ballot: Ballot) -> Step {
+        let only_settles = self.only_settles();
         let Phase::Accepting { answered, .. } = &mut self.phase else {
             return Step::Wait;
         };
@@ -197,7 +217,7 @@ impl Proposal {
             return Step::Wait;
         }
         insert(configuration, answered, from);
-        if !is_write_quorum(configuration, answered) {
+        if !are_enough(configuration, answered, only_settles) {
             return Step::Wait;
         }
         let Phase::Accepting { revision, results, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
@@ -226,10 +246,10 @@ impl Proposal {
     }
 
     /// With a quorum of promises: what to propose, or the answer.
-    fn decide(&mut self, best: Option<Held>, known_chosen: bool, collected: u64) -> Step {
+    fn decide(&mut self, best: Option<Held>, known: Known, collected: u64) -> Step {
         let current = best.as_ref().map(|held| held.revision.as_ref());
         if let Some(results) = self.find_own(current) {
-            return self.answer_or_confirm(best, known_chosen, results);
+            return self.answer_or_confirm(best, known, results);
         }
         if !self.past_is_certain(current, collected) {
             self.phase = Phase::Idle;
@@ -241,7 +261,7 @@ impl Proposal {
                 let base = current.map_or(0, |revision| revision.version);
                 self.send_accept(revision, base, results)
             }
-            None => self.answer_or_confirm(best, known_chosen, results),
+            None => self.answer_or_confirm(best, known, results),
         }
     }
 
@@ -261,7 +281,7 @@ impl Proposal {
 
     /// Answers about `best`, once it is known to be chosen above every accept sent before; else gets it
     /// accepted again at this round's ballot first (I8, I9).
-    fn answer_or_confirm(&mut self, best: Option<Held>, known_chosen: bool, results: Vec<OperationResult>) -> Step {
+    fn answer_or_confirm(&mut self, best: Option<Held>, known: Known, results: Vec<OperationResult>) -> Step {
         let Some(held) = best else {
             self.phase = Phase::Idle;
             // There is nothing to get chosen above an accept sent before, and a minority may hold that one.
@@ -271,7 +291,9 @@ impl Proposal {
             return Step::Done { results, chosen: None, own_round: false };
         };
         let above_sent = self.sent.iter().all(|sent| sent.ballot <= held.ballot) || broken(Fault::RefusalBelowSent);
-        if (known_chosen || broken(Fault::RefusalFromAccepted)) && above_sent {
+        let tells_of_write = results.iter().any(|result| matches!(result, OperationResult::Written { .. }));
+        let is_known = if tells_of_write { known.acknowledged } else { known.chosen };
+        if (is_known || broken(Fault::RefusalFromAccepted)) && above_sent {
             self.phase = Phase::Idle;
             return Step::Done { results, chosen: Some(held), own_round: false };
         }
@@ -323,6 +345,11 @@ impl Proposal {
 
 fn is_voter(configuration: &Configuration, node: NodeId) -> bool {
     configuration.is_voter(node) || broken(Fault::NonVotersCount)
+}
+
+/// Whether what these voters accepted is chosen, and as firmly as those were promised who wait for it.
+fn are_enough(configuration: &Configuration, accepted: &NodeSet, only_settles: bool) -> bool {
+    if only_settles { is_settling_quorum(configuration, accepted) } else { is_write_quorum(configuration, accepted) }
 }
 
 /// Notes that `from` has answered; false when it had before.

@@ -50,6 +50,20 @@ pub fn is_write_quorum(configuration: &Configuration, answered: &NodeSet) -> boo
         && old.is_none_or(|old| counted(old, answered) >= least(configuration, old) - less)
 }
 
+/// Enough accepts where nobody waits to be told of a write: a majority of each set, which meets every read quorum, so
+/// what they accepted stays chosen. A client's write is answered by [`is_write_quorum`] alone. Were `writeQuorum: all`
+/// needed here too, a voter that is lost while a joint epoch is under way would keep the others from settling, hence from
+/// aligning, hence that epoch from ending, hence itself from being let go.
+pub fn is_settling_quorum(configuration: &Configuration, answered: &NodeSet) -> bool {
+    let less = u32::from(broken(Fault::WriteQuorumMinority));
+    sets(configuration).all(|voters| counted(voters, answered) >= least(configuration, voters) - less)
+}
+
+/// Whether everything chosen is on enough voters for `writeQuorum`, whoever got it chosen.
+pub fn chosen_is_acknowledged(configuration: &Configuration) -> bool {
+    accepts_needed(configuration) == least(configuration, &configuration.voters)
+}
+
 /// Accepts of the declared voters that a write needs.
 fn accepts_needed(configuration: &Configuration) -> u32 {
     let voters = &configuration.voters;
@@ -128,6 +142,19 @@ mod tests {
         let mut grows = configuration(&[1, 2, 3, 4, 5], Some(&[1, 2, 3]));
         grows.settings.write_quorum = WriteQuorum::All;
         assert!(!is_write_quorum(&grows, &nodes(&[1, 2, 3, 4])) && is_write_quorum(&grows, &nodes(&[1, 2, 3, 4, 5])));
+    }
+
+    #[test]
+    fn settling_needs_a_majority_of_each_set_whatever_the_write_quorum() {
+        let mut joint = configuration(&[1, 2, 3, 4, 5, 6], Some(&[1, 2, 3, 4, 5]));
+        joint.settings.write_quorum = WriteQuorum::All;
+        assert!(
+            is_settling_quorum(&joint, &nodes(&[1, 2, 3, 6])) && !is_write_quorum(&joint, &nodes(&[1, 2, 3, 5, 6]))
+        );
+        assert!(!is_settling_quorum(&joint, &nodes(&[1, 2, 6])) && !is_settling_quorum(&joint, &nodes(&[1, 2, 3])));
+        assert!(!chosen_is_acknowledged(&joint));
+        joint.settings.write_quorum = WriteQuorum::Majority;
+        assert!(chosen_is_acknowledged(&joint));
     }
 
     #[test]

@@ -251,6 +251,30 @@ fn under_write_quorum_all_a_majority_with_the_same_ballot_is_not_yet_chosen() {
     done(run.accepted(3));
 }
 
+#[test]
+fn under_write_quorum_all_settling_needs_a_majority_and_an_acknowledgement_everybody() {
+    let all = || with_write_quorum(&[1, 2, 3], WriteQuorum::All);
+    let mut first = Proposal::new(vec![requested(7, create("{}"))]);
+    let (at, revision) = accept_of(first.accept_directly(ballot(4, 2), None).unwrap());
+    let pending = Held { ballot: at, revision };
+    let mut run = Run::within(all(), vec![settle()]);
+    run.prepare(9).promised(1, Some(&pending), false);
+    accept_of(run.promised(2, None, true));
+    assert_eq!(run.accepted(1), Step::Wait);
+    let (_, chosen, _) = done(run.accepted(2));
+    // Voter 3 need not have it: whoever wrote it learns of its success only when it has.
+    let mut run = Run::within(all(), vec![requested(7, create("{}"))]);
+    run.prepare(11).promised(1, chosen.as_ref(), true);
+    accept_of(run.promised(2, chosen.as_ref(), true));
+    run.accepted(1);
+    assert_eq!(run.accepted(2), Step::Wait);
+    assert_eq!(done(run.accepted(3)).0, vec![written(1, at, Effect::Created)]);
+    // A refusal is about a chosen state, wherever it lies.
+    let mut run = Run::within(all(), vec![create("{}")]);
+    run.prepare(13).promised(1, chosen.as_ref(), true);
+    assert!(matches!(done(run.promised(2, chosen.as_ref(), true)).0[..], [OperationResult::Rejected(_)]));
+}
+
 // I9: what became of an accept that was sent.
 
 /// A proposal whose first accept was sent at ballot 5 (on `base`) and lost.

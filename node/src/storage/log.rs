@@ -269,7 +269,7 @@ fn open_database(disk: &Arc<dyn Disk>, create: bool) -> Result<OpenFile, Storage
     let health = Arc::new(Health::default());
     let backend = RedbFile::plain(Arc::clone(&file), path.clone(), Arc::clone(&health));
     let mut builder = redb::Builder::new();
-    // The log is small (checkpoints see to it), so all of it is checked: redb trusts the pages it reads.
+    // The log is small (checkpoints see to it), so all of it is checked now; what is read later is held to that.
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(!create);
     let opened = builder.create_with_backend(backend);
     let database = opened.map_err(|error| match health.first() {

@@ -51,6 +51,7 @@ enum Unsynced {
 }
 
 const PAGE: u64 = 4096;
+const SECTOR: usize = 512;
 
 impl Default for MemoryDisk {
     fn default() -> Self {
@@ -64,6 +65,12 @@ impl MemoryDisk {
     /// What is on the disk after a power cut now: everything synced, and of the later writes those for which
     /// `survives` says so, each given its number.
     pub fn after_power_cut(&self, mut survives: impl FnMut(usize) -> bool) -> Self {
+        self.after_torn_power_cut(|number, _| survives(number))
+    }
+
+    /// The same where a write is torn: `survives` is asked for each sector of a write, given the write's number and the
+    /// sector's in its file. A disk writes whole sectors, and no more is promised.
+    pub fn after_torn_power_cut(&self, mut survives: impl FnMut(usize, usize) -> bool) -> Self {
         let next = Self::default();
         let mut number = 0;
         for (name, file) in lock(&self.shared.files).iter() {
@@ -72,15 +79,18 @@ impl MemoryDisk {
             for step in &content.unsynced {
                 number += 1;
                 match step {
-                    Unsynced::Length(len) if survives(number) => now.resize(to_usize(*len), 0),
-                    Unsynced::Write(offset, data) if survives(number) => {
-                        let end = to_usize(*offset) + data.len();
-                        if now.len() < end {
-                            now.resize(end, 0);
+                    Unsynced::Length(len) if survives(number, 0) => now.resize(to_usize(*len), 0),
+                    Unsynced::Length(_) => {}
+                    Unsynced::Write(offset, data) => {
+                        let (from, end) = (to_usize(*offset), to_usize(*offset) + data.len());
+                        for sector in from / SECTOR..end.div_ceil(SECTOR) {
+                            let part = from.max(sector * SECTOR)..end.min((sector + 1) * SECTOR);
+                            if survives(number, sector) {
+                                now.resize(now.len().max(part.end), 0);
+                                now[part.clone()].copy_from_slice(&data[part.start - from..part.end - from]);
+                            }
                         }
-                        now[to_usize(*offset)..end].copy_from_slice(data);
                     }
-                    _ => {}
                 }
             }
             next.put(name, now);

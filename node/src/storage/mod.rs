@@ -15,6 +15,7 @@ mod disk;
 mod documents;
 mod error;
 mod feed_counts;
+mod header_guard;
 mod log;
 mod log_mark;
 mod memory_disk;

@@ -1,7 +1,7 @@
 //! Every stored table, its key and value in words. Numbers in keys are big-endian, so that order of bytes is order.
 //! Keys and values are plain bytes with our own encoding ([`super::codec`]): redb's may change. Neither file is redb's alone:
 //! `documents.redb` has checksums between its pages ([`super::page_sums`]), `log.redb` a mark before its first page
-//! ([`super::log_mark`]).
+//! ([`super::log_mark`]), and redb's header a guard in both ([`super::header_guard`]).
 
 use redb::TableDefinition;
 

@@ -43,6 +43,7 @@ pub enum FaultKind {
     NodeReplaced,
     TornWrite,
     StoreFailed,
+    RollbackForgotten,
     CopyRefused,
     Deployed,
     MembershipStep,
@@ -269,7 +270,9 @@ impl World {
         if self.nodes[at].gone {
             return;
         }
+        let had = self.nodes[at].open().map(|open| (open.store.feed_id(), open.store.durable()));
         self.crash(at, Survival::All);
+        self.nodes[at].rolled_back = had;
         let volume = &mut self.nodes[at].volume;
         volume.folder = old.folder;
         if whole {

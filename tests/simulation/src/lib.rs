@@ -7,6 +7,10 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 
+/// A quarter of a schedule's time went to the system's allocator: redb asks for many small pieces in each commit.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod random;
 pub mod plan;
 pub mod faults;

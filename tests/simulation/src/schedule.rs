@@ -7,7 +7,7 @@ use crate::plan::{Plan, Templates};
 use crate::random::Random;
 use crate::report::Statistics;
 use crate::world::disk::Survival;
-use crate::world::node::Place;
+use crate::world::node::{Place, SimNode};
 use crate::world::{Happening, World};
 use bytes::Bytes;
 use coequal_protocol::message::{Condition, Operation, OperationKind};
@@ -18,6 +18,8 @@ use coequal_types::{Configuration, DatabaseStatus};
 /// After the faults everything is ONLINE within this.
 const PEACE_US: u64 = 30_000_000;
 const LOOK_US: u64 = 100_000;
+/// A node tries every half second whether a full disk has space again; writing then takes a moment.
+const SPACE_US: u64 = 600_000;
 /// A write of the end is acknowledged within this.
 const WRITE_US: u64 = 5_000_000;
 
@@ -57,6 +59,9 @@ pub fn run(seed: u64, templates: &mut Templates, tracing: bool) -> Outcome {
     {
         world.found(violation);
     }
+    if world.rollback_forgotten && world.violation.take().is_some() {
+        world.trace(|| "nobody could tell an older disk from the one that it replaced: nothing is promised".to_owned());
+    }
     world.statistics.schedules = 1;
     world.statistics.simulated_us = world.now_us;
     Outcome {
@@ -88,8 +93,9 @@ fn make_peace(world: &mut World) {
     world.network.heal();
     for at in 0..world.nodes.len() {
         let now_us = world.now_us;
+        world.resume(at);
         let node = &mut world.nodes[at];
-        (node.paused_until_us, node.slow_us, node.doom, node.image) = (0, 0, None, None);
+        (node.doom, node.image) = (None, None);
         node.clock.drift(now_us, 0);
         if let Some(folder) = &node.volume.folder {
             folder.set_free_pages(u64::MAX);
@@ -106,7 +112,9 @@ fn make_peace(world: &mut World) {
 
 fn reckon(world: &mut World) -> Result<(), Violation> {
     whole_disks_are_not_called_damaged(world)?;
+    let space_us = world.now_us + SPACE_US;
     wait_until(world, "everything comes ONLINE after the faults", is_at_rest)?;
+    space_is_noticed(world, space_us)?;
     let keys = world.clients.keys();
     let members = healthy(world);
     for (number, key) in keys.iter().enumerate() {
@@ -116,6 +124,21 @@ fn reckon(world: &mut World) -> Result<(), Violation> {
     wait_until(world, "everything is at rest after the last writes", is_at_rest)?;
     judge(&world.records, &world.watch)?;
     compare_stores(world, &keys)
+}
+
+/// A node whose disk was full takes writes again by itself.
+fn space_is_noticed(world: &mut World, until_us: u64) -> Result<(), Violation> {
+    let is_full = |node: &SimNode| node.open().is_some_and(|open| open.replica.view().disk_full);
+    while let Some(at) = world.nodes.iter().position(is_full)
+        && world.violation.is_none()
+    {
+        if world.now_us > until_us {
+            return Err(Violation::new("space on a disk is noticed", format!("node {at}; {}", describe(world))));
+        }
+        let look_us = world.now_us + LOOK_US / 4;
+        world.run_until(look_us);
+    }
+    Ok(())
 }
 
 /// What a crash or a power cut leaves of a disk is no damage.

@@ -1,13 +1,15 @@
 //! Watches the truth: after every turn of a node, the registers that it touched are held against the protocol's
 //! invariants, and against what any node was ever seen to hold chosen.
 
+use crate::faults::FaultKind;
 use crate::history::Violation;
 use crate::world::World;
 use coequal_protocol::operation::invariant_history_ends_with_own_stamp;
 use coequal_protocol::register::{
     invariant_chosen_is_accepted_and_fed, invariant_promise_covers_accepted, invariant_promise_never_falls,
 };
-use coequal_protocol::{Ballot, Held, Key, Register, RequestId, Revision};
+use coequal_protocol::{Ballot, Held, Key, Message, Register, RequestId, Revision};
+use coequal_types::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -144,5 +146,37 @@ impl World {
             }
         }
         broken.into_iter().for_each(|violation| self.found(violation));
+    }
+
+    /// A peer says how far its log is durable.
+    pub(crate) fn watch_told(&mut self, at: usize, from: NodeId, message: &Message) {
+        let Message::FeedRequest { own_feed, durable, .. } = message else { return };
+        let Some(open) = self.nodes[at].open_mut().filter(|_| *durable > 0) else { return };
+        let told = open.heard.entry(from).or_default();
+        if told.0 != *own_feed {
+            *told = (*own_feed, 0);
+        }
+        told.1 = told.1.max(*durable);
+    }
+
+    /// I7 on a disk that went back to an older image: a running replica tells of a log what it was told. On its disk it
+    /// notes that only every now and then, so who has started anew may have forgotten. An image that nobody who answers
+    /// can tell from the disk is found by nobody, and then nothing is promised.
+    pub(crate) fn watch_recalled(&mut self, at: usize, to: NodeId, message: &Message) {
+        let Message::Recalled { durable, .. } = message else { return };
+        let (Some(asker), Some(own)) = (self.index_of(to), self.nodes[at].open()) else { return };
+        let (Some((feed, had)), Some(open)) = (self.nodes[asker].rolled_back, self.nodes[asker].open()) else { return };
+        let has = open.opened_at;
+        if open.store.feed_id() != feed || has >= had || *durable > has {
+            return;
+        }
+        let told = own.heard.get(&to).filter(|(told, _)| *told == feed).map_or(0, |(_, row)| *row);
+        if told > *durable {
+            let text = format!("node {asker} had {had} rows; node {at} was told of {told} and says {durable}");
+            return self.found(Violation::new("I7: what others said of their logs is remembered", text));
+        }
+        if !std::mem::replace(&mut self.rollback_forgotten, true) {
+            self.statistics.count(FaultKind::RollbackForgotten);
+        }
     }
 }

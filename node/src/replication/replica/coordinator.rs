@@ -58,9 +58,22 @@ impl Replica {
             return self.reply(waiting.reply, Err(error));
         }
         slot.waiting.push_back(waiting);
-        if slot.active.is_none() {
-            self.start_next(&key);
+        match &slot.active {
+            None => self.start_next(&key),
+            Some(active) if active.resend_interval_ms > RESEND_FIRST_MS => self.hurry(&key),
+            Some(_) => {}
         }
+    }
+
+    /// A proposal that has met silence for long asks seldom. Somebody new waits behind it now, and the voters that were
+    /// silent (cut off, just started, with a full disk) may answer again by now.
+    fn hurry(&mut self, key: &Key) {
+        self.resend(key, None);
+        let now_ms = self.now.monotonic_ms;
+        let Some(active) = self.slots.active(key) else { return };
+        active.resend_interval_ms = RESEND_FIRST_MS;
+        active.resend_at_ms = now_ms + RESEND_FIRST_MS;
+        self.slots.schedule(key);
     }
 
     /// Gets a key's newest accepted revision chosen; nobody waits for it.

@@ -18,6 +18,8 @@ mod compared;
 mod verdict;
 mod tombstones;
 mod invariants;
+#[cfg(test)]
+mod replica_test;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 
@@ -180,11 +182,14 @@ impl Replica {
     /// Everything that is due by now, and the feeds that wait for entries. Called after a run of events.
     pub fn advance(&mut self, now: Now) {
         self.now = now;
-        if self.fault.is_none() && self.superseded.is_none() {
+        let looks_around = now.monotonic_ms >= self.next_tick_ms;
+        if looks_around {
+            self.next_tick_ms = now.monotonic_ms + TICK_MS;
+        }
+        if self.is_running() {
             self.bring_up_to_date();
             self.run_due_slots();
-            if now.monotonic_ms >= self.next_tick_ms {
-                self.next_tick_ms = now.monotonic_ms + TICK_MS;
+            if looks_around {
                 self.look_at_store();
                 self.run_due_queries();
                 self.expire_forwards(now.monotonic_ms);
@@ -204,7 +209,13 @@ impl Replica {
 
     /// When [`Replica::advance`] wants to be called again, in monotonic milliseconds.
     pub fn next_due_ms(&self) -> u64 {
-        self.next_tick_ms.min(self.slots.next_due_ms())
+        // A write that came too late for a copy that has ended must not keep its loop awake.
+        if self.is_running() { self.next_tick_ms.min(self.slots.next_due_ms()) } else { self.next_tick_ms }
+    }
+
+    /// Neither failed nor made void by a configuration.
+    fn is_running(&self) -> bool {
+        self.fault.is_none() && self.superseded.is_none()
     }
 
     /// Messages to send and views to publish, in order.
@@ -273,7 +284,7 @@ impl Replica {
     }
 
     fn on_peer_message(&mut self, from: NodeId, incarnation: Incarnation, message: Message) {
-        if self.fault.is_some() || self.superseded.is_some() {
+        if !self.is_running() {
             return;
         }
         if from != self.me {

@@ -117,6 +117,11 @@ impl SimDisk {
         self.shared.faults.syncs_left.store(syncs, Ordering::Relaxed);
     }
 
+    /// Ends the power: nothing can be read or written any more, so that whoever still holds it open cannot tidy up.
+    pub fn cut_off(&self) {
+        self.shared.faults.dead.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the power ended.
     pub fn is_dead(&self) -> bool {
         self.shared.faults.dead.load(Ordering::Relaxed)
@@ -333,7 +338,10 @@ impl DiskFile for Handle {
             let from = &data[done..done + part];
             let page = &mut content.now.pages[at / PAGE];
             match <&[u8; PAGE]>::try_from(from) {
-                Ok(whole) => *page = Arc::new(*whole),
+                Ok(whole) => match Arc::get_mut(page) {
+                    Some(own) => own.copy_from_slice(whole),
+                    None => *page = Arc::new(*whole),
+                },
                 Err(_) => Arc::make_mut(page)[inside..inside + part].copy_from_slice(from),
             }
             content.dirty.insert(at / PAGE);

@@ -14,7 +14,7 @@ use coequal_protocol::message::ChosenBody;
 use coequal_protocol::sharing::{LocalCopy, Sharing, decide};
 use coequal_protocol::{LogRecord, Message};
 use coequal_types::{Configuration, DatabaseStatus, NodeId};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 const ANSWER_TIMEOUT_MS: u64 = 5_000;
@@ -202,7 +202,16 @@ impl World {
         let reached: Vec<NodeId> =
             node.entries.iter().map(|entry| entry.id).filter(|peer| node.detector.reaches(*peer)).collect();
         node.inbox.extend(reached.into_iter().map(|node| Event::Reachable { node, reachable: true }));
-        let open = Open { replica, store, committing: None, committed_ms: 0, full: false, readings: VecDeque::new() };
+        let open = Open {
+            replica,
+            opened_at: store.durable(),
+            store,
+            committing: None,
+            committed_ms: 0,
+            full: false,
+            readings: VecDeque::new(),
+            heard: BTreeMap::new(),
+        };
         node.place = Place::Open(Box::new(open));
         self.watch_opened(at);
         self.wake(at, 0);

@@ -84,6 +84,9 @@ pub enum Happening {
     Start(usize),
 }
 
+/// A disk that is not slow has written a batch within this.
+const COMMIT_US: u64 = 500;
+
 /// Answers of replicas, on their way to the clients.
 pub type Answers = Arc<Mutex<Vec<(usize, Answer)>>>;
 
@@ -121,10 +124,21 @@ pub struct World {
     pub damaged: Option<FaultKind>,
     /// Nodes that it befell, or one before it.
     pub damaged_nodes: BTreeSet<usize>,
+    /// A peer that was asked has forgotten what a node had told it that now has an older disk.
+    pub rollback_forgotten: bool,
     processes: u64,
     hash: u64,
     touched: Vec<Key>,
     tracing: bool,
+}
+
+impl Drop for World {
+    /// The world ends at once: no store tidies up.
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            node.volume.folder.iter().chain(&node.volume.staging).for_each(SimDisk::cut_off);
+        }
+    }
 }
 
 impl World {
@@ -153,6 +167,7 @@ impl World {
             violation: None,
             damaged: None,
             damaged_nodes: BTreeSet::new(),
+            rollback_forgotten: false,
             processes: 0,
             hash: 0,
             touched: Vec::new(),
@@ -258,6 +273,9 @@ impl World {
 
     /// A node says something.
     pub(crate) fn send(&mut self, at: usize, to: NodeId, payload: Payload) {
+        if let Payload::Message(message) = &payload {
+            self.watch_recalled(at, to, message);
+        }
         let node = &self.nodes[at];
         let packet = Packet { from: node.id, incarnation: node.volume.incarnation, process: node.process, to, payload };
         self.statistics.packets += 1;
@@ -301,8 +319,13 @@ impl World {
         self.trace(|| format!("node {at} ends ({survival:?})"));
         self.note(&[3, at as u64, self.now_us]);
         let node = &mut self.nodes[at];
-        // The image comes first: a store that is dropped would still tidy up its file.
-        node.volume.folder = node.volume.folder.take().map(|folder| folder.image(survival));
+        // A store that is dropped would still tidy up its file, which a process that is gone does not.
+        node.volume.folder = node.volume.folder.take().map(|folder| {
+            let image = folder.image(survival);
+            folder.cut_off();
+            image
+        });
+        node.volume.staging.take().iter().for_each(SimDisk::cut_off);
         node.forget();
         self.fail_calls_at(at);
         self.watch_forget(at);
@@ -317,6 +340,31 @@ impl World {
         if !self.nodes[at].gone {
             let down_us = self.plan.down_us(&mut self.random);
             self.schedule(down_us, Happening::Start(at));
+        }
+    }
+
+    /// A machine that stands still goes on now, with all that waits for the end of its pause; a batch that a slow disk
+    /// still writes is there in a moment. A full disk is tried again when the node does so.
+    pub fn resume(&mut self, at: usize) {
+        let now_us = self.now_us;
+        let node = &mut self.nodes[at];
+        let paused_us = std::mem::take(&mut node.paused_until_us);
+        node.slow_us = 0;
+        node.loop_at_us = if node.loop_at_us == paused_us { now_us } else { node.loop_at_us };
+        let waits_for_space = node.open().is_some_and(|open| open.full);
+        let late = |((due_us, _), happening): (&(u64, u64), &Happening)| match happening {
+            Happening::Packet(node, _) | Happening::Tick { node, .. } | Happening::Loop { node, .. } => {
+                *node == at && (paused_us..=paused_us + 1).contains(due_us)
+            }
+            Happening::Committed { node, .. } => *node == at && !waits_for_space,
+            _ => false,
+        };
+        let late: Vec<(u64, u64)> =
+            self.queue.iter().filter(|entry| late(*entry)).map(|(due, _)| *due).filter(|due| due.0 > now_us).collect();
+        for due in late {
+            if let Some(happening) = self.queue.remove(&due) {
+                self.schedule((due.0 - now_us).min(COMMIT_US), happening);
+            }
         }
     }
 

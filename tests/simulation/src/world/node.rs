@@ -7,6 +7,7 @@ use coequal_node::replication::replica::{Event, Replica};
 use coequal_node::storage::{Batch, Store};
 use coequal_protocol::auto_deploy::CopyProgress;
 use coequal_protocol::failure_detection::FailureDetector;
+use coequal_protocol::record::FeedId;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeEntry, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -54,6 +55,10 @@ pub struct Open {
     pub full: bool,
     /// Statuses and wall clock readings of late, for the alignment point.
     pub readings: VecDeque<(u64, u64)>,
+    /// The last row of its log when it was opened.
+    pub opened_at: u64,
+    /// What peers said of their logs to this very replica: the feed, and the last row that was durable.
+    pub heard: BTreeMap<NodeId, (FeedId, u64)>,
 }
 
 /// A copy under way.
@@ -107,6 +112,8 @@ pub struct SimNode {
     pub doom: Option<(CrashPoint, u32)>,
     /// What its volume held when somebody made an image of it.
     pub image: Option<Volume>,
+    /// It got back an older folder: the feed of the one that it had, and the last row that was durable there.
+    pub rolled_back: Option<(FeedId, u64)>,
     /// Where the database is.
     pub place: Place,
     /// The configuration that it knows.
@@ -144,6 +151,7 @@ impl SimNode {
             slow_us: 0,
             doom: None,
             image: None,
+            rolled_back: None,
             place: Place::NotHere,
             configuration: None,
             entries: Vec::new(),
@@ -194,7 +202,7 @@ impl SimNode {
     pub fn forget(&mut self) {
         let fresh = Self::new(self.id, self.clock.clone(), std::mem::take(&mut self.volume));
         let image = self.image.take();
-        *self = Self { gone: self.gone, slow_us: self.slow_us, image, ..fresh };
+        *self = Self { gone: self.gone, slow_us: self.slow_us, rolled_back: self.rolled_back, image, ..fresh };
     }
 
     /// Whether the cut comes now. Counts the passings of its point.
