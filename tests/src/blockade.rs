@@ -3,6 +3,7 @@
 //! Nodes advertise the proxies' addresses. Who dials is found by the process that owns the other end of the
 //! connection, so that every pair, and every direction of it, can be cut by itself.
 
+use crate::random::Random;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -22,10 +23,26 @@ pub enum Cut {
     Refused,
 }
 
+/// What a network does to all that a node sends and receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weather {
+    /// Everything takes so much longer, and little passes in that time.
+    Slow(Duration),
+    /// Everything takes up to so much longer, each piece and each connection another time: what is sent on two connections
+    /// or to two nodes arrives in another order.
+    Uneven(Duration),
+    /// One piece of so many is lost: nothing passes on its connection until it was sent again after this time, as TCP does.
+    Lossy(u64, Duration),
+    /// One piece of so many is cut somewhere, and its connection ends.
+    Breaking(u64),
+    /// So many bytes pass in a second, one direction of one connection by itself.
+    Narrow(u64),
+}
+
 #[derive(Debug, Default)]
 struct Rules {
     cuts: HashMap<(usize, usize), Cut>,
-    delays: HashMap<usize, Duration>,
+    weather: HashMap<usize, Weather>,
     pids: HashMap<usize, i32>,
 }
 
@@ -82,21 +99,33 @@ impl Blockade {
 
     /// Cuts a node off from all others.
     pub fn isolate(&self, node: usize, cut: Cut) {
-        for other in (0..self.addresses.len()).filter(|other| *other != node) {
-            self.cut(node, other, cut);
-        }
+        self.others(node).for_each(|other| self.cut(node, other, cut));
     }
 
-    /// Whatever a node sends or receives takes so much longer, and little passes in that time.
-    pub fn slow(&self, node: usize, delay: Duration) {
-        self.change(|rules| _ = rules.delays.insert(node, delay));
+    /// Cuts what a node sends to all others; it still hears them.
+    pub fn mute(&self, node: usize, cut: Cut) {
+        self.others(node).for_each(|other| self.cut_one_way(node, other, cut));
+    }
+
+    /// Cuts what all others send to a node; they still hear it.
+    pub fn deafen(&self, node: usize, cut: Cut) {
+        self.others(node).for_each(|other| self.cut_one_way(other, node, cut));
+    }
+
+    /// From now on the node has this network.
+    pub fn set_weather(&self, node: usize, weather: Weather) {
+        self.change(|rules| _ = rules.weather.insert(node, weather));
+    }
+
+    fn others(&self, node: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..self.addresses.len()).filter(move |other| *other != node)
     }
 
     /// Everything passes again.
     pub fn heal(&self) {
         self.change(|rules| {
             rules.cuts.clear();
-            rules.delays.clear();
+            rules.weather.clear();
         });
     }
 
@@ -111,9 +140,27 @@ impl View {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).cuts.get(&(from, to)).copied()
     }
 
-    fn delay(&self, from: usize, to: usize) -> Duration {
+    /// What becomes of a piece of so many bytes: how much later it arrives, and how many of its bytes do.
+    fn fate(&self, from: usize, to: usize, bytes: usize, random: &mut Random) -> (Duration, usize) {
         let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        [from, to].iter().filter_map(|node| rules.delays.get(node)).sum()
+        let weathers: Vec<Weather> = [from, to].iter().filter_map(|node| rules.weather.get(node).copied()).collect();
+        let (mut delay, mut arriving) = (Duration::ZERO, bytes);
+        for weather in weathers {
+            delay += match weather {
+                Weather::Slow(delay) => delay,
+                Weather::Uneven(most) => {
+                    Duration::from_micros(random.below(u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1)))
+                }
+                Weather::Lossy(one_in, delay) if random.below(one_in) == 0 => delay,
+                Weather::Breaking(one_in) if random.below(one_in) == 0 => {
+                    arriving = usize::try_from(random.below(bytes as u64)).unwrap_or(0);
+                    Duration::ZERO
+                }
+                Weather::Narrow(bytes_per_second) => Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64),
+                Weather::Lossy(..) | Weather::Breaking(_) => Duration::ZERO,
+            };
+        }
+        (delay, arriving)
     }
 
     fn pids(&self) -> HashMap<usize, i32> {
@@ -166,6 +213,9 @@ async fn carry(dialler: TcpStream, dialled: TcpStream, from: usize, to: usize, v
 
 async fn pump(mut input: OwnedReadHalf, mut output: OwnedWriteHalf, from: usize, to: usize, mut view: View) {
     let mut buffer = vec![0u8; 64 << 10];
+    // Each direction of each connection has a sequence of its own; when the pieces come is the machine's choice anyway.
+    let local = output.local_addr().map_or(0, |address| address.port());
+    let mut random = Random::new(u64::from(local) << 32 | (from as u64) << 16 | to as u64);
     loop {
         if !view.passes(from, to).await {
             return;
@@ -181,12 +231,13 @@ async fn pump(mut input: OwnedReadHalf, mut output: OwnedWriteHalf, from: usize,
                 Err(_) => return,
             },
         };
-        let delay = view.delay(from, to);
+        let (delay, arriving) = view.fate(from, to, count, &mut random);
         if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+            // When the weather changes, what is under way arrives at once.
+            _ = tokio::time::timeout(delay, view.changed.changed()).await;
         }
         // What was read before the cut and not written yet is held like the rest.
-        if !view.passes(from, to).await || output.write_all(&buffer[..count]).await.is_err() {
+        if !view.passes(from, to).await || output.write_all(&buffer[..arriving]).await.is_err() || arriving < count {
             return;
         }
     }

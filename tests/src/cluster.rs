@@ -106,9 +106,23 @@ impl Node {
         i32::try_from(self.process.as_ref().expect("running").id()).expect("pid")
     }
 
+    /// Sends a signal. After SIGSTOP every thread stands still when this returns: on a busy machine the kernel takes its
+    /// time, and what a node still answers meanwhile is not what the test is about.
     pub fn signal(&self, signal: i32) {
         // SAFETY: kill only takes numbers; the process is our child and has not been waited for.
         unsafe { libc::kill(self.pid(), signal) };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while signal == libc::SIGSTOP && !self.stands_still() {
+            assert!(Instant::now() < deadline, "{} has not stopped", self.name);
+            std::thread::yield_now();
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process is there");
+        // After the name in brackets comes the state (proc_pid_stat(5)); T is stopped. A thread that has just ended counts.
+        let stopped = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'));
+        tasks.flatten().all(|task| std::fs::read_to_string(task.path().join("stat")).map_or(true, stopped))
     }
 
     /// `kill -9`, and gone when this returns.

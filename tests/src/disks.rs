@@ -1,9 +1,11 @@
-//! Disks under test: small ones that can be filled, and older images of them.
+//! Disks under test: small ones that can be filled, slow ones, and older images of them.
 
+use crate::preload::Preload;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// A file system of its own in a directory that exists; gone when dropped.
 #[derive(Debug)]
@@ -44,6 +46,27 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.place).output();
+    }
+}
+
+/// The disk of one process, whose every sync takes longer by what was said last.
+#[derive(Debug)]
+pub struct SlowDisk(Preload);
+
+impl SlowDisk {
+    /// One that is as quick as the machine's; its files stand in `folder`.
+    pub fn new(folder: &Path, name: &str) -> Self {
+        Self(Preload::new(folder, "slow_disk", name, "COEQUAL_TEST_SLOW_DISK"))
+    }
+
+    /// Also for a sync that waits already; zero lets it go on.
+    pub fn set(&self, delay: Duration) {
+        self.0.set(i64::try_from(delay.as_nanos()).expect("less than centuries"));
+    }
+
+    /// What its process is started with.
+    pub fn preload(&self) -> &Preload {
+        &self.0
     }
 }
 

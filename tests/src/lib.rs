@@ -15,6 +15,7 @@ pub mod helm;
 pub mod history;
 pub mod kubernetes;
 pub mod local;
+pub mod preload;
 pub mod random;
 pub mod source;
 pub mod witness;

@@ -1,15 +1,17 @@
 //! Histories of clients of real processes, while these are killed, stopped, cut off, slowed down and replaced, their
-//! clocks jump, and their disks fill up or go back to older images; judged by Porcupine, a checker of linearizability that others wrote.
+//! networks lose, reorder and break what they carry, their clocks jump, and their disks become slow, hang, fill up or go
+//! back to older images; judged by Porcupine, a checker of linearizability that others wrote.
 //!
 //! `COEQUAL_HISTORY_SECONDS` says for how long, `COEQUAL_HISTORY_SEED` which faults in which order.
 
-use coequal_tests::blockade::{Blockade, Cut};
+use coequal_tests::blockade::{Blockade, Cut, Weather};
 use coequal_tests::client::{Client, builder};
 use coequal_tests::clock::Clock;
 use coequal_tests::cluster::{Cluster, until};
-use coequal_tests::disks::{self, SmallDisk};
+use coequal_tests::disks::{self, SlowDisk, SmallDisk};
 use coequal_tests::go::go;
 use coequal_tests::history::{History, Recorded};
+use coequal_tests::preload::Preload;
 use coequal_tests::random::Random;
 use reqwest::Method;
 use std::collections::BTreeMap;
@@ -35,14 +37,24 @@ enum Fault {
     IsolateRefused,
     CutOneWay,
     CutPair,
+    /// It is heard and hears nobody.
+    Deaf,
+    /// It hears and is heard by nobody.
+    Mute,
     ClockJump,
     SlowNetwork,
+    UnevenNetwork,
+    LossyNetwork,
+    BreakingNetwork,
+    NarrowNetwork,
+    SlowDisk,
+    HangingDisk,
     DiskFull,
     OldImage,
     Replace,
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 22] = [
     Fault::Kill,
     Fault::KillMajority,
     Fault::KillAll,
@@ -52,8 +64,16 @@ const FAULTS: [Fault; 14] = [
     Fault::IsolateRefused,
     Fault::CutOneWay,
     Fault::CutPair,
+    Fault::Deaf,
+    Fault::Mute,
     Fault::ClockJump,
     Fault::SlowNetwork,
+    Fault::UnevenNetwork,
+    Fault::LossyNetwork,
+    Fault::BreakingNetwork,
+    Fault::NarrowNetwork,
+    Fault::SlowDisk,
+    Fault::HangingDisk,
     Fault::DiskFull,
     Fault::OldImage,
     Fault::Replace,
@@ -67,6 +87,7 @@ struct World {
     cluster: Cluster,
     blockade: Blockade,
     clocks: Vec<Clock>,
+    slow_disks: Vec<SlowDisk>,
     random: Random,
     images: BTreeMap<usize, PathBuf>,
 }
@@ -76,12 +97,13 @@ impl World {
         let (mut cluster, blockade) = Cluster::behind_blockade(count).await;
         let folder = cluster.directory.path().to_owned();
         let clocks: Vec<Clock> = cluster.nodes.iter().map(|node| Clock::new(&folder, &node.name)).collect();
-        for (node, clock) in cluster.nodes.iter_mut().zip(&clocks) {
-            node.environment = clock.environment();
+        let slow_disks: Vec<SlowDisk> = cluster.nodes.iter().map(|node| SlowDisk::new(&folder, &node.name)).collect();
+        for ((node, clock), disk) in cluster.nodes.iter_mut().zip(&clocks).zip(&slow_disks) {
+            node.environment = Preload::environment(&[clock.preload(), disk.preload()]);
         }
         let random = Random::new(seed);
         let (disks, images) = (Vec::new(), BTreeMap::new());
-        let mut world = Self { disks, cluster, blockade, clocks, random, images };
+        let mut world = Self { disks, cluster, blockade, clocks, slow_disks, random, images };
         world.kill(&(0..count).collect::<Vec<_>>());
         let mounted = world.cluster.nodes.iter().map(|node| SmallDisk::under(&node.directory, DISK_MEGABYTES));
         world.disks = mounted.collect::<Option<_>>().unwrap_or_default();
@@ -110,6 +132,10 @@ impl World {
         }
     }
 
+    fn milliseconds(&mut self, bound: u64) -> Duration {
+        Duration::from_millis(1 + self.random.below(bound))
+    }
+
     async fn begin(&mut self, fault: Fault) {
         let (one, count) = (self.any(), self.cluster.nodes.len());
         let other = (one + 1) % count;
@@ -123,14 +149,40 @@ impl World {
             Fault::IsolateRefused => self.blockade.isolate(one, Cut::Refused),
             Fault::CutOneWay => self.blockade.cut_one_way(one, other, Cut::Silent),
             Fault::CutPair => self.blockade.cut(one, other, Cut::Silent),
+            Fault::Deaf => self.blockade.deafen(one, Cut::Silent),
+            Fault::Mute => self.blockade.mute(one, Cut::Silent),
             Fault::ClockJump => {
                 let milliseconds = i64::try_from(self.random.below(240_000)).expect("a small number") - 120_000;
                 self.clocks[one].set(milliseconds);
             }
-            Fault::SlowNetwork => self.blockade.slow(one, Duration::from_millis(1 + self.random.below(120))),
+            Fault::SlowNetwork
+            | Fault::UnevenNetwork
+            | Fault::LossyNetwork
+            | Fault::BreakingNetwork
+            | Fault::NarrowNetwork => {
+                let weather = self.weather(fault);
+                self.blockade.set_weather(one, weather);
+            }
+            Fault::SlowDisk => {
+                let delay = self.milliseconds(50);
+                self.slow_disks[one].set(delay);
+            }
+            // Longer than any fault lasts.
+            Fault::HangingDisk => self.slow_disks[one].set(Duration::from_secs(3600)),
             Fault::DiskFull => self.disks.get(one).into_iter().for_each(SmallDisk::fill),
             Fault::OldImage => self.take_or_restore(one),
             Fault::Replace => self.replace(one).await,
+        }
+    }
+
+    fn weather(&mut self, fault: Fault) -> Weather {
+        match fault {
+            Fault::UnevenNetwork => Weather::Uneven(self.milliseconds(200)),
+            // TCP sends again after 200 ms at the soonest (RFC 6298, and Linux).
+            Fault::LossyNetwork => Weather::Lossy(5 + self.random.below(30), Duration::from_millis(200)),
+            Fault::BreakingNetwork => Weather::Breaking(10 + self.random.below(100)),
+            Fault::NarrowNetwork => Weather::Narrow(10_000 + self.random.below(200_000)),
+            _ => Weather::Slow(self.milliseconds(120)),
         }
     }
 
@@ -180,6 +232,7 @@ impl World {
             }
         }
         self.disks.iter().for_each(SmallDisk::make_space);
+        self.slow_disks.iter().for_each(|disk| disk.set(Duration::ZERO));
         self.blockade.heal();
         self.start_again();
         self.cluster.until_online("orders").await;
@@ -248,6 +301,38 @@ async fn what_clients_of_three_tormented_nodes_saw_is_linearizable() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_clients_of_five_tormented_nodes_saw_is_linearizable() {
     judged("what_clients_of_five_tormented_nodes_saw_is_linearizable", 5).await;
+}
+
+/// What is only said to be slow would prove nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_disks_and_bad_networks_are_felt_by_clients() {
+    let mut world = World::start(3, 1).await;
+    let client = world.cluster.nodes[0].client();
+    let body = format!("{{\"text\":\"{}\"}}", "a".repeat(6_000));
+    let write = async || {
+        let began = Instant::now();
+        let answer = client.put("/v1/databases/orders/collections/felt/documents/a", &body).await;
+        (answer.status, began.elapsed())
+    };
+    assert_eq!(write().await.0, 201);
+    let delay = Duration::from_millis(300);
+    world.slow_disks.iter().for_each(|disk| disk.set(delay));
+    let (status, took) = write().await;
+    assert!(status == 200 && took >= delay, "slow disks: {status} after {took:?}");
+    world.slow_disks.iter().for_each(|disk| disk.set(Duration::ZERO));
+    // 6 kB to one other voter at least.
+    let weathers = [Weather::Slow(delay), Weather::Lossy(1, delay), Weather::Narrow(20_000)];
+    for weather in weathers {
+        world.blockade.set_weather(0, weather);
+        let (status, took) = write().await;
+        assert!(took >= delay || status != 200, "{weather:?}: {status} after {took:?}");
+        world.heal().await;
+    }
+    (0..3).for_each(|node| world.blockade.set_weather(node, Weather::Breaking(1)));
+    let (status, took) = write().await;
+    assert!(status.is_server_error(), "nothing passes: {status} after {took:?}");
+    world.heal().await;
+    until("writes go on", async || (write().await.0 == 200).then_some(())).await;
 }
 
 #[test]
