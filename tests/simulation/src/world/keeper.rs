@@ -119,7 +119,8 @@ impl World {
         let configuration =
             store.meta(META_CONFIGURATION).and_then(|json| serde_json::from_slice::<Configuration>(&json).ok());
         let epoch = configuration.as_ref().map_or(0, |configuration| configuration.epoch);
-        let copy = LocalCopy { uuid: store.identity().database, owner, epoch };
+        let deployed = store.meta(META_DEPLOYED).is_some_and(|value| !value.is_empty());
+        let copy = LocalCopy { uuid: store.identity().database, owner, epoch, deployed };
         Ok(Some((store, copy, configuration)))
     }
 
@@ -138,6 +139,7 @@ impl World {
                     self.faulty(at, error.to_string());
                 }
             }
+            (Sharing::Forgotten, _) => self.faulty(at, "this node votes, and its own copy is gone".to_owned()),
             (Sharing::SetAside { .. }, _) => self.nodes[at].volume.folder = None,
             (Sharing::Deploy, None) => self.create_or_deploy(at, configuration),
             _ => {}
