@@ -54,6 +54,8 @@ pub struct Alignment {
     me: NodeId,
     epoch: u64,
     voters: Vec<NodeId>,
+    /// In a joint epoch, the voters to come.
+    successors: Vec<NodeId>,
     needed: usize,
     adopted: NodeSet,
     samples: BTreeMap<NodeId, SourceSample>,
@@ -65,7 +67,8 @@ pub struct Alignment {
 
 impl Alignment {
     /// An alignment of `me` under `configuration`. In a joint epoch the sources are the old voters: what was
-    /// chosen so far was chosen by them. `new_disk`: this node may have forgotten something (new, restored, or
+    /// chosen so far was chosen by them. That nothing is chosen without this node in a later epoch, a majority of the
+    /// new voters has to show as well. `new_disk`: this node may have forgotten something (new, restored, or
     /// not an unbroken voter of the set that it aligns with).
     pub fn new(id: u64, me: NodeId, configuration: &Configuration, new_disk: bool) -> Self {
         let voters = configuration.joint_with.clone().unwrap_or_else(|| configuration.voters.clone());
@@ -74,15 +77,14 @@ impl Alignment {
         // What was chosen before a forced recovery may be on any single survivor.
         let everybody = is_first(configuration.epoch);
         let needed = if everybody { others } else { sources_needed(voters.len(), forgot).min(others) };
-        let mut adopted = NodeSet::new();
-        if voters.contains(&me) {
-            adopted.insert(me);
-        }
+        let successors = configuration.joint_with.as_ref().map_or_else(Vec::new, |_| configuration.voters.clone());
+        let adopted = NodeSet::from([me]);
         Self {
             id,
             me,
             epoch: configuration.epoch,
             voters,
+            successors,
             needed,
             adopted,
             samples: BTreeMap::new(),
@@ -103,27 +105,36 @@ impl Alignment {
         self.needed
     }
 
-    /// Voters to ask for a sample: those without one, while more are needed.
+    /// Voters to ask for a sample: those without one, while more are needed. New voters are asked for the epoch alone.
     pub fn to_sample(&self) -> Vec<NodeId> {
-        if self.adoption_complete() && self.samples.len() >= self.needed {
+        let complete = self.adoption_complete();
+        if complete && self.samples.len() >= self.needed {
             return Vec::new();
         }
         let asked = |node: &&NodeId| **node != self.me && !self.samples.contains_key(node);
-        self.voters.iter().filter(asked).copied().collect()
+        let silent = |node: &&NodeId| !complete && !self.voters.contains(node) && !self.adopted.contains(node);
+        let successors = self.successors.iter().filter(silent);
+        self.voters.iter().chain(successors).filter(asked).copied().collect()
     }
 
     fn adoption_complete(&self) -> bool {
-        let voters = u32::try_from(self.voters.len()).unwrap_or(u32::MAX);
-        let needed = if is_first(self.epoch) { voters } else { majority(voters).min(voters) };
-        u32::try_from(self.adopted.len()).unwrap_or(0) >= needed || broken(Fault::SampleBeforeAdoption)
+        let adopted = |voters: &[NodeId]| {
+            let count = voters.iter().filter(|voter| self.adopted.contains(voter)).count();
+            let all = u32::try_from(voters.len()).unwrap_or(u32::MAX);
+            let needed = if is_first(self.epoch) { all } else { majority(all).min(all) };
+            u32::try_from(count).unwrap_or(0) >= needed
+        };
+        adopted(&self.voters) && adopted(&self.successors) || broken(Fault::SampleBeforeAdoption)
     }
 
     /// A voter answered with its sample. Samples count only once a majority of the voters is known to have
-    /// adopted this epoch: before that, something may still be chosen by the former quorums alone.
+    /// adopted this epoch: before that, something may still be chosen by the former quorums alone. Whoever answers in a
+    /// later epoch shows that this one is over, and that things may be chosen that it knows nothing of.
     ///
     /// True when the sample is one of those that this alignment rests on.
     pub fn on_sample(&mut self, from: NodeId, epoch: u64, sample: SourceSample) -> bool {
-        if epoch < self.epoch || from == self.me || !self.voters.contains(&from) {
+        let asked = self.voters.contains(&from) || self.successors.contains(&from);
+        if epoch != self.epoch || from == self.me || !asked {
             return false;
         }
         if !self.adoption_complete() {
@@ -131,7 +142,7 @@ impl Alignment {
             // The sample that completes the adoption was taken at a time when it may not have been complete.
             return false;
         }
-        if self.samples.len() >= self.needed || self.samples.contains_key(&from) {
+        if self.samples.len() >= self.needed || self.samples.contains_key(&from) || !self.voters.contains(&from) {
             return false;
         }
         if !broken(Fault::SourcePendingUnsettled) {

@@ -1,6 +1,7 @@
 //! What a node does about a database that it hears of, and how it starts with a copy that it finds on its disk.
 
 use crate::faults::{Fault, broken};
+use crate::forced_recovery::is_first;
 use coequal_types::{Configuration, DatabaseId, NodeId};
 
 /// The local copy of a database of some name.
@@ -12,6 +13,8 @@ pub struct LocalCopy {
     pub owner: NodeId,
     /// Newest epoch that this copy took part in.
     pub epoch: u64,
+    /// Whether it was made from others' and never aligned since: what its node promised before is not in it.
+    pub deployed: bool,
 }
 
 /// What to do (replication contract, sections 7 and 9).
@@ -23,8 +26,8 @@ pub enum Sharing {
     Create,
     /// Copy the database from a donor, as a learner.
     Deploy,
-    /// This node votes in the database, and what it has promised is not on its disk: the folder is gone, or is another
-    /// node's. It must not vote on (I7): it says FAULTY, is taken out of the configuration, and then comes in anew.
+    /// This node votes in the database, and what it has promised is not on its disk: the folder is gone, is another node's,
+    /// or was made anew. It must not vote on (I7): it says FAULTY, is taken out of the configuration, and comes in anew.
     Forgot,
     /// The copy came from another node by hand: its chosen revisions are a head start, its promises are not ours.
     HeadStart,
@@ -60,31 +63,38 @@ fn choose(node: NodeId, configuration: &Configuration, copy: Option<LocalCopy>, 
     if !member {
         return Sharing::SetAside { deploy: false };
     }
+    let votes = votes(node, configuration);
     if copy.owner != node && !broken(Fault::CopiedFolderVotes) {
-        return if has_promised(node, configuration, held) { Sharing::Forgot } else { Sharing::HeadStart };
+        return if votes { Sharing::Forgot } else { Sharing::HeadStart };
     }
     let joined = configuration.joined.get(&node).copied().unwrap_or(0);
     // A copy that took part only in epochs before this node was (re-)taken in belongs to a member that was removed.
     let removed = copy.epoch < joined && !broken(Fault::RemovedCopyVotes);
-    if removed { Sharing::SetAside { deploy: true } } else { Sharing::Replicate }
-}
-
-fn without_copy(node: NodeId, configuration: &Configuration, held: bool) -> Sharing {
-    if !configuration.is_voter(node) {
-        Sharing::Deploy
-    } else if has_promised(node, configuration, held) {
-        Sharing::Forgot
-    } else {
-        Sharing::Create
+    match removed {
+        true => Sharing::SetAside { deploy: true },
+        false if votes && copy.deployed => Sharing::Forgot,
+        false => Sharing::Replicate,
     }
 }
 
-/// Whether a store of this node's own may have answered a prepare or an accept of this configuration's quorums. Whoever
-/// came later became a voter only with its copy; who votes from the first epoch on has the note as soon as it has one.
-/// The system database is made before its first configuration.
-fn has_promised(node: NodeId, configuration: &Configuration, held: bool) -> bool {
-    let from_the_first = configuration.joined.get(&node) == Some(&1) && !configuration.name.is_system();
-    configuration.is_voter(node) && (held || !from_the_first) && !broken(Fault::ForgetfulVotes)
+fn without_copy(node: NodeId, configuration: &Configuration, held: bool) -> Sharing {
+    match votes(node, configuration) {
+        false => Sharing::Deploy,
+        true if !held && makes(node, configuration) => Sharing::Create,
+        true => Sharing::Forgot,
+    }
+}
+
+/// Whether this node votes on the strength of a copy that it had: learners become voters when they are aligned. In the
+/// first epoch of a forced recovery every survivor is needed, and what one of them lost is among what a person gave up.
+fn votes(node: NodeId, configuration: &Configuration) -> bool {
+    configuration.is_voter(node) && !is_first(configuration.epoch) && !broken(Fault::ForgetfulVotes)
+}
+
+/// Whether this node votes from the first epoch on, and makes its own empty store. That of the system database is made
+/// before there is a configuration.
+fn makes(node: NodeId, configuration: &Configuration) -> bool {
+    configuration.joined.get(&node) == Some(&1) && !configuration.name.is_system()
 }
 
 /// I7: a voter that once had a copy goes on with that very copy only.
@@ -95,9 +105,10 @@ pub fn invariant_who_forgot_does_not_vote(
     held: bool,
     sharing: Sharing,
 ) -> bool {
-    let own = copy.is_some_and(|copy| copy.owner == node && copy.uuid == configuration.uuid);
-    let votes_anew = matches!(sharing, Sharing::Create | Sharing::Deploy | Sharing::HeadStart);
-    own || !votes_anew || !configuration.is_voter(node) || !held && configuration.joined.get(&node) == Some(&1)
+    let own = copy.is_some_and(|copy| copy.owner == node && copy.uuid == configuration.uuid && !copy.deployed);
+    let goes_on = matches!(sharing, Sharing::Create | Sharing::Deploy | Sharing::HeadStart | Sharing::Replicate);
+    let first = copy.is_none() && !held && configuration.joined.get(&node) == Some(&1);
+    own || first || !goes_on || !configuration.is_voter(node) || is_first(configuration.epoch)
 }
 
 #[cfg(test)]
@@ -125,7 +136,7 @@ mod tests {
         }
     }
     fn copy(uuid: u128, owner: u64, epoch: u64) -> Option<LocalCopy> {
-        Some(LocalCopy { uuid: DatabaseId::from_u128(uuid), owner: NodeId(owner), epoch })
+        Some(LocalCopy { uuid: DatabaseId::from_u128(uuid), owner: NodeId(owner), epoch, deployed: false })
     }
 
     #[test]
@@ -133,12 +144,18 @@ mod tests {
         let here = configuration(&[1, 2, 3], 4);
         let elsewhere = configuration(&[2, 3], 4);
         let learns = Configuration { learners: vec![ME], ..configuration(&[2, 3], 4) };
+        let forced = Configuration { epoch: 1 << 32, ..configuration(&[1, 2], 4) };
+        let deployed = |node| copy(7, node, 6).map(|copy| LocalCopy { deployed: true, ..copy });
         for (case, configuration, copy, expected) in [
             ("no copy, learner", &learns, None, Sharing::Deploy),
             ("no copy, a voter that came later", &here, None, Sharing::Forgot),
             ("no copy, not a member", &elsewhere, None, Sharing::NotHere),
             ("same database", &here, copy(7, 1, 6), Sharing::Replicate),
             ("copied by hand, learner", &learns, copy(7, 2, 6), Sharing::HeadStart),
+            ("made anew, learner", &learns, deployed(1), Sharing::Replicate),
+            ("made anew, voter", &here, deployed(1), Sharing::Forgot),
+            ("made anew, survivor of a forced recovery", &forced, deployed(1), Sharing::Replicate),
+            ("no copy, survivor of a forced recovery", &forced, None, Sharing::Deploy),
             ("copied by hand over a voter's own", &here, copy(7, 2, 6), Sharing::Forgot),
             ("removed and taken in again", &here, copy(7, 1, 3), Sharing::SetAside { deploy: true }),
             ("removed", &elsewhere, copy(7, 1, 6), Sharing::SetAside { deploy: false }),
@@ -163,11 +180,6 @@ mod tests {
         let first = configuration(&[1, 2, 3], 1);
         assert_eq!(decide(ME, &first, None, false), Sharing::Create);
         assert_eq!(decide(ME, &first, None, true), Sharing::Forgot);
-        assert_eq!(
-            decide(ME, &first, copy(7, 2, 6), false),
-            Sharing::HeadStart,
-            "it was away when the database was made"
-        );
         assert_eq!(decide(ME, &first, copy(7, 2, 6), true), Sharing::Forgot);
         assert_eq!(decide(ME, &first, copy(7, 1, 6), true), Sharing::Replicate);
         let system = Configuration { name: coequal_types::DatabaseName::system(), ..first };

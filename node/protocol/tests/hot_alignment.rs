@@ -81,9 +81,9 @@ fn the_sample_that_shows_the_adoption_does_not_count_itself() {
 }
 
 #[test]
-fn samples_of_an_older_epoch_of_strangers_and_of_itself_never_count() {
+fn samples_of_another_epoch_of_strangers_and_of_itself_never_count() {
     let mut alignment = adopted();
-    for (from, epoch) in [(2, 0), (1, 1), (9, 1)] {
+    for (from, epoch) in [(2, 0), (2, 2), (3, 2), (1, 1), (9, 1)] {
         alignment.on_sample(NodeId(from), epoch, sample(4, &[]));
     }
     assert!(alignment.heads().is_empty());
@@ -134,6 +134,25 @@ fn a_lone_voter_needs_nobody_and_one_of_two_needs_the_other_to_have_adopted() {
     pair.on_sample(NodeId(2), 1, sample(3, &[]));
     pair.take_own_pending(vec![]);
     assert_eq!(pair.phase(), AlignmentPhase::Aligned);
+}
+
+/// A node that comes back with the joint epoch in which it was one of few: the new voters may have gone on without it.
+#[test]
+fn in_a_joint_epoch_a_majority_of_the_new_voters_shows_that_it_is_not_over() {
+    let joint = configuration(&[1, 2, 3], Some(&[1, 3]));
+    for epoch in [1, 2] {
+        let mut alignment = Alignment::new(1, NodeId(1), &joint, false);
+        assert_eq!((alignment.needed(), alignment.to_sample()), (0, vec![NodeId(3), NodeId(2)]));
+        alignment.on_sample(NodeId(3), epoch, sample(3, &[]));
+        alignment.take_own_pending(vec![]);
+        let over = if epoch == 1 { AlignmentPhase::Aligned } else { AlignmentPhase::Connecting };
+        assert_eq!(alignment.phase(), over);
+    }
+    let mut lone = Alignment::new(1, NodeId(1), &configuration(&[1, 2, 3], Some(&[1])), false);
+    lone.take_own_pending(vec![]);
+    assert_eq!((lone.phase(), lone.to_sample()), (AlignmentPhase::Connecting, vec![NodeId(2), NodeId(3)]));
+    lone.on_sample(NodeId(3), 1, sample(3, &["a"]));
+    assert_eq!((lone.phase(), lone.heads()), (AlignmentPhase::Aligned, vec![]), "a new voter is no source");
 }
 
 #[test]

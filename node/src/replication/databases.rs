@@ -301,14 +301,20 @@ async fn open_copy(node: &Arc<Node>, name: &DatabaseName) -> Result<Option<Copy>
         let configuration =
             store.meta(META_CONFIGURATION).and_then(|json| serde_json::from_slice::<Configuration>(&json).ok());
         let epoch = configuration.as_ref().map_or(0, |configuration| configuration.epoch);
-        let copy = LocalCopy { uuid: store.identity().database, owner, epoch };
+        let deployed = is_deployed(&store);
+        let copy = LocalCopy { uuid: store.identity().database, owner, epoch, deployed };
         Ok(Some((store, copy, configuration)))
     })
     .await
 }
 
+/// Whether it was copied from others and has not been aligned since.
+fn is_deployed(store: &Store) -> bool {
+    store.meta(META_DEPLOYED).is_some_and(|value| !value.is_empty())
+}
+
 fn open(node: &Arc<Node>, configuration: &Configuration, store: Store) -> Place {
-    let new_disk = store.meta(META_DEPLOYED).is_some_and(|value| !value.is_empty());
+    let new_disk = is_deployed(&store);
     let mut seed = [0u8; 8];
     // Back-off needs difference, not secrecy: the node's id does if the system has no randomness.
     let seed = getrandom::fill(&mut seed).map_or(node.id.0, |()| u64::from_ne_bytes(seed));

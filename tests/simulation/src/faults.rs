@@ -44,6 +44,8 @@ pub enum FaultKind {
     TornWrite,
     StoreFailed,
     RollbackForgotten,
+    Batch,
+    Comparison,
     CopyRefused,
     Deployed,
     MembershipStep,
@@ -205,13 +207,23 @@ impl World {
                 let old = Volume { folder: Some(folder.image(survival)), ..self.nodes[at].volume.clone() };
                 self.nodes[at].image = Some(old);
             }
-            FoldersSwapped => {
-                let other = (at + 1) % self.nodes.len();
-                self.crash(at, Survival::All);
-                let theirs = self.nodes[other].volume.folder.as_ref().map(|folder| folder.image(Survival::All));
-                self.nodes[at].volume.folder = theirs;
-            }
+            FoldersSwapped => self.swap_folders(at),
             _ => {}
+        }
+    }
+
+    /// A machine comes back with the folder of another one; where two are a minority, that one gets the first one's.
+    fn swap_folders(&mut self, at: usize) {
+        let other = (at + 1) % self.nodes.len();
+        self.crash(at, Survival::All);
+        if self.directory.configuration.voters.len() >= 5 && !self.nodes[other].gone {
+            self.crash(other, Survival::All);
+            self.damaged_nodes.insert(other);
+            let first = self.nodes[at].volume.folder.take();
+            self.nodes[at].volume.folder = std::mem::replace(&mut self.nodes[other].volume.folder, first);
+        } else {
+            let theirs = self.nodes[other].volume.folder.as_ref().map(|folder| folder.image(Survival::All));
+            self.nodes[at].volume.folder = theirs;
         }
     }
 
@@ -270,9 +282,8 @@ impl World {
         if self.nodes[at].gone {
             return;
         }
-        let had = self.nodes[at].open().map(|open| (open.store.feed_id(), open.store.durable()));
         self.crash(at, Survival::All);
-        self.nodes[at].rolled_back = had;
+        self.nodes[at].rolled_back = self.nodes[at].had;
         let volume = &mut self.nodes[at].volume;
         volume.folder = old.folder;
         if whole {

@@ -2,9 +2,10 @@
 
 use clap::Parser;
 use coequal_simulation::plan::Templates;
+use coequal_simulation::report::Statistics;
 use coequal_simulation::report::say;
 use coequal_simulation::schedule::run;
-use coequal_simulation::search::{Bounds, run_many};
+use coequal_simulation::search::{Bounds, Found, Told, run_many_telling};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,7 @@ struct Arguments {
     /// Schedules at most.
     #[arg(long, value_name = "N")]
     schedules: Option<u64>,
-    /// Minutes at most; 1 without --schedules.
+    /// Minutes at most, with a line about how far it is each minute (480: a night); 1 without --schedules.
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
     /// Seed of the search; from the clock if it is not given.
@@ -49,15 +50,29 @@ fn main() -> ExitCode {
     };
     say(&format!("seed {seed}"));
     let began = Instant::now();
-    let (statistics, found) = run_many(seed, bounds, !arguments.all);
-    let seconds = began.elapsed().as_secs_f64();
+    let tell = |told: Told<'_>| match told {
+        Told::Found(found) => say(&violation(found)),
+        Told::Progress(statistics) => say(&progress(statistics, began)),
+    };
+    let (statistics, found) = run_many_telling(seed, bounds, !arguments.all, &tell);
     say(&statistics.to_string());
-    say(&format!("{seconds:.1} s, {:.0} schedules a minute", statistics.schedules as f64 * 60.0 / seconds));
-    for one in &found {
-        say(&format!("VIOLATION {}\n  again: coequal-simulation --trace {}", one.violation, one.seed));
-    }
+    say(&progress(&statistics, began));
+    // Once more together: the first ones may have scrolled away in a night.
+    found.iter().for_each(|one| say(&violation(one)));
     say(&format!("violations {}", found.len()));
     verdict(found.is_empty())
+}
+
+fn violation(found: &Found) -> String {
+    format!("VIOLATION {}\n  again: coequal-simulation --trace {}", found.violation, found.seed)
+}
+
+fn progress(statistics: &Statistics, began: Instant) -> String {
+    let seconds = began.elapsed().as_secs_f64();
+    let Statistics { schedules, calls, .. } = statistics;
+    let faults: u64 = statistics.faults.values().sum();
+    let a_minute = *schedules as f64 * 60.0 / seconds;
+    format!("{seconds:.1} s: {schedules} schedules ({a_minute:.0} a minute), {calls} calls of clients, {faults} faults")
 }
 
 fn verdict(fine: bool) -> ExitCode {

@@ -38,6 +38,10 @@ pub struct Plan {
     pub store: StoreSettings,
     /// Voters that a write needs.
     pub write_quorum: WriteQuorum,
+    /// Share of calls that are batches, in percent: several writes through one node at once.
+    pub batches: u64,
+    /// When which node compares its copy with the others'; all do so at the end when this is not empty.
+    pub comparisons: Vec<(u64, usize)>,
 }
 
 /// Identity of the database of all schedules.
@@ -81,8 +85,11 @@ impl Plan {
             faults: Vec::new(),
             store: StoreSettings { cache_bytes: 256 << 10, overlay_bytes },
             write_quorum: if random.chance(10) { WriteQuorum::All } else { WriteQuorum::Majority },
+            batches: 0,
+            comparisons: Vec::new(),
         };
         plan.draw_faults(&mut random);
+        plan.draw_extras(&mut Random::new(seed ^ 0xe47a5));
         plan
     }
 
@@ -100,6 +107,17 @@ impl Plan {
             self.faults.push((at_us, Fault { kind, node, chance: random.number() }));
         }
         self.faults.sort_by_key(|(at_us, _)| *at_us);
+    }
+
+    /// What came to schedules later: by chance of its own, so that older seeds keep their faults.
+    fn draw_extras(&mut self, random: &mut Random) {
+        self.batches = if random.chance(50) { random.between(5, 30) } else { 0 };
+        if random.chance(25) {
+            for _ in 0..random.between(1, 4) {
+                let at_us = random.between(500_000, self.faults_us);
+                self.comparisons.push((at_us, usize::try_from(random.below(self.nodes as u64)).unwrap_or(0)));
+            }
+        }
     }
 
     /// How long a process that ended stays away.

@@ -84,6 +84,9 @@ fn begin(world: &mut World) {
     for (at_us, fault) in world.plan.faults.clone() {
         world.schedule(at_us, Happening::Fault(fault));
     }
+    for (at_us, node) in world.plan.comparisons.clone() {
+        world.schedule(at_us, Happening::Compare(node));
+    }
 }
 
 /// Nothing goes wrong any more: the ways are open, the disks have space, everything is switched on.
@@ -123,7 +126,34 @@ fn reckon(world: &mut World) -> Result<(), Violation> {
     }
     wait_until(world, "everything is at rest after the last writes", is_at_rest)?;
     judge(&world.records, &world.watch)?;
-    compare_stores(world, &keys)
+    compare_stores(world, &keys)?;
+    let members = healthy(world);
+    let all_there = world.directory.configuration.voters.len() == members.len();
+    if world.plan.comparisons.is_empty() || !all_there { Ok(()) } else { compare_copies(world, &members) }
+}
+
+/// Nodes that compare equal copies find them equal.
+fn compare_copies(world: &mut World, members: &[usize]) -> Result<(), Violation> {
+    let rule = "equal copies are found equal";
+    let view = |world: &World, at: usize| world.nodes[at].open().map(|open| open.replica.view().comparison);
+    let rests = |world: &World| members.iter().all(|at| view(world, *at).is_some_and(|view| view.running.is_none()));
+    wait_until(world, "comparisons end", rests)?;
+    let ended = |world: &World| -> Vec<u64> {
+        members.iter().map(|at| view(world, *at).map_or(0, |view| view.totals.ended)).collect()
+    };
+    let before = ended(world);
+    members.iter().for_each(|at| world.compare(*at));
+    wait_until(world, "comparisons end", |world| ended(world).iter().zip(&before).all(|(now, then)| now > then))?;
+    for at in members {
+        let last = view(world, *at).and_then(|view| view.last);
+        let equal = last.as_ref().is_some_and(|last| {
+            last.peers.iter().all(|peer| peer.compared) && last.differences + last.quarantined + last.unresolved == 0
+        });
+        if !equal {
+            return Err(Violation::new(rule, format!("node {at}: {last:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// A node whose disk was full takes writes again by itself.
@@ -178,7 +208,12 @@ impl World {
 
 fn is_at_rest(world: &World) -> bool {
     let healthy = healthy(world);
-    let settled = |at: &usize| world.nodes[*at].open().is_some_and(|open| open.store.pending_count() == 0);
+    // Nothing is left in a queue either: what nobody waits for any more takes no memory for ever.
+    let settled = |at: &usize| {
+        world.nodes[*at]
+            .open()
+            .is_some_and(|open| open.store.pending_count() == 0 && open.replica.view().writes_in_flight == 0)
+    };
     world.is_whole() && !world.clients.is_waiting() && healthy.iter().all(settled) && same_heads(world, &healthy)
 }
 

@@ -31,6 +31,17 @@ pub struct Bounds {
     pub threads: usize,
 }
 
+/// What a search tells while it goes on.
+pub enum Told<'a> {
+    /// A violation, as soon as it is found.
+    Found(&'a Found),
+    /// The counts so far, about once a minute.
+    Progress(&'a Statistics),
+}
+
+/// How often a search tells how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+
 /// The seed of a search's n-th schedule.
 pub fn seed_of(seed: u64, number: u64) -> u64 {
     // The seed itself comes first, so that a search that begins with a found seed finds it again.
@@ -49,30 +60,52 @@ pub fn search(seed: u64, schedules: u64, mut counts: impl FnMut(&Violation) -> b
 
 /// Runs schedules on several threads. With `stop` the first violation ends it; else all are gathered.
 pub fn run_many(seed: u64, bounds: Bounds, stop: bool) -> (Statistics, Vec<Found>) {
+    run_many_telling(seed, bounds, stop, &|_| {})
+}
+
+struct Gathered {
+    statistics: Statistics,
+    found: Vec<Found>,
+    told_at: Instant,
+}
+
+/// The same, and tells how it goes: for searches of a night.
+pub fn run_many_telling(
+    seed: u64,
+    bounds: Bounds,
+    stop: bool,
+    tell: &(dyn Fn(Told<'_>) + Sync),
+) -> (Statistics, Vec<Found>) {
     let (next, ended) = (AtomicU64::new(0), AtomicBool::new(false));
-    let gathered = Mutex::new((Statistics::default(), Vec::new()));
-    let until = Instant::now() + bounds.time;
+    let began = Instant::now();
+    let gathered = Mutex::new(Gathered { statistics: Statistics::default(), found: Vec::new(), told_at: began });
+    let until = began + bounds.time;
     std::thread::scope(|scope| {
         for _ in 0..bounds.threads.max(1) {
             scope.spawn(|| {
                 let mut templates = Templates::default();
-                let mut own = Statistics::default();
                 while !ended.load(Ordering::Relaxed) && Instant::now() < until {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= bounds.schedules {
                         break;
                     }
                     let outcome = run(seed_of(seed, number), &mut templates, false);
-                    own.add(&outcome.statistics);
+                    let mut all = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.statistics.add(&outcome.statistics);
                     if let Some(violation) = outcome.violation {
                         ended.fetch_or(stop, Ordering::Relaxed);
                         let found = Found { seed: outcome.seed, schedules: number + 1, violation };
-                        gathered.lock().unwrap_or_else(PoisonError::into_inner).1.push(found);
+                        tell(Told::Found(&found));
+                        all.found.push(found);
+                    }
+                    if all.told_at.elapsed() >= PROGRESS_EVERY {
+                        all.told_at = Instant::now();
+                        tell(Told::Progress(&all.statistics));
                     }
                 }
-                gathered.lock().unwrap_or_else(PoisonError::into_inner).0.add(&own);
             });
         }
     });
-    gathered.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let Gathered { statistics, found, .. } = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (statistics, found)
 }

@@ -1,5 +1,6 @@
 //! The clients: each makes one call after the other, through any node, and asks again when nobody knew.
 
+use crate::faults::FaultKind;
 use crate::history::{Answer, Call, Record};
 use crate::plan::Plan;
 use crate::random::Random;
@@ -21,13 +22,15 @@ const PATIENCE_US: u64 = 500_000;
 struct Client {
     token: Option<Ballot>,
     seen: BTreeMap<Key, (u64, Ballot)>,
-    call: Option<usize>,
+    /// Calls that have not ended: several only in a batch.
+    open: usize,
     retry: Option<usize>,
 }
 
 /// All clients.
 pub struct Clients {
     random: Random,
+    batching: Random,
     all: Vec<Client>,
     keys: Vec<Key>,
     begun: usize,
@@ -41,7 +44,8 @@ impl Clients {
     pub fn new(plan: &Plan, random: Random) -> Self {
         let keys = (0..plan.documents).map(|number| Key::of("things", &format!("k{number}"))).collect();
         let all = vec![Client::default(); plan.clients];
-        Self { random, all, keys, begun: 0, resting: false, pending: BTreeMap::new() }
+        let batching = Random::new(plan.seed ^ 0xba7c4);
+        Self { random, batching, all, keys, begun: 0, resting: false, pending: BTreeMap::new() }
     }
 
     /// All documents so far.
@@ -68,7 +72,7 @@ impl World {
         }
         let pause_us = self.clients.random.below(self.plan.faults_us / 10);
         self.schedule(pause_us, Happening::Client(client));
-        if self.clients.all[client].call.is_some() {
+        if self.clients.all[client].open > 0 {
             return;
         }
         self.clients.begun += 1;
@@ -83,8 +87,23 @@ impl World {
             self.begin_call(client, at, key, call, Some(first));
             return;
         }
+        if self.clients.batching.chance(self.plan.batches) {
+            return self.begin_batch(client, at);
+        }
         let (key, call) = self.think(client);
         self.begin_call(client, at, key, call, None);
+    }
+
+    /// Several writes at once, of one document or of several: each is its own unit.
+    fn begin_batch(&mut self, client: usize, at: usize) {
+        self.statistics.count(FaultKind::Batch);
+        let lines = self.clients.batching.between(2, 9);
+        for _ in 0..lines {
+            let (key, call) = self.think(client);
+            if matches!(call, Call::Write { .. }) {
+                self.begin_call(client, at, key, call, None);
+            }
+        }
     }
 
     fn think(&mut self, client: usize) -> (Key, Call) {
@@ -144,7 +163,7 @@ impl World {
         self.trace(|| format!("call {number} of client {client} at node {at}: {key:?} {call:?}"));
         self.records.push(record);
         self.statistics.calls += 1;
-        self.clients.all[client].call = Some(number);
+        self.clients.all[client].open += 1;
         let waits_us = self.clients.random.pick(&[400_000, 1_500_000, 3_000_000]).unwrap_or(1_000_000);
         self.clients.pending.insert(number, (at, self.nodes[at].process));
         if !self.nodes[at].is_up() || self.nodes[at].open().is_none() {
@@ -238,7 +257,7 @@ impl World {
         let is_write = matches!(record.call, Call::Write { .. });
         let has_request = matches!(&record.call, Call::Write { operation, .. } if operation.request.is_some());
         let remembers = &mut self.clients.all[client];
-        remembers.call = None;
+        remembers.open -= 1;
         match &answer {
             Answer::Written { version, stamp, .. } => {
                 self.statistics.written += 1;

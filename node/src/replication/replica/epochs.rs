@@ -35,6 +35,14 @@ impl Replica {
             self.supersede(configuration);
             return;
         }
+        if self.new_disk && configuration.is_voter(self.me) && !is_first(configuration.epoch) {
+            // It became a voter when it was aligned: with another copy than this one (I7).
+            return self.fail(
+                "this node votes, and the copy with which it did is gone; this one is removed from the configuration and \
+                 deployed anew"
+                    .to_owned(),
+            );
+        }
         self.configuration = configuration;
         self.clock.raise(self.configuration.low_bound.agreed);
         self.record_configuration();

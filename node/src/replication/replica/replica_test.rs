@@ -30,12 +30,15 @@ fn now(monotonic_ms: u64) -> Now {
 }
 
 fn replica() -> Replica {
-    let configuration = configuration(1);
+    replica_of(configuration(1), false)
+}
+
+fn replica_of(configuration: Configuration, new_disk: bool) -> Replica {
     let identity = StoreIdentity { database: configuration.uuid, name: configuration.name.clone() };
     let settings = StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 };
     let store = Store::create_with(Arc::new(MemoryDisk::default()), &identity, &settings).unwrap();
     let (me, store) = (NodeId(1), Arc::new(store));
-    Replica::new(ReplicaStart { me, incarnation: 1, store, configuration, new_disk: false, seed: 1 }, now(1_000))
+    Replica::new(ReplicaStart { me, incarnation: 1, store, configuration, new_disk, seed: 1 }, now(1_000))
 }
 
 fn ends_with(event: Event, status: DatabaseStatus) {
@@ -57,6 +60,18 @@ fn a_copy_whose_store_failed_does_not_keep_its_loop_awake() {
 #[test]
 fn a_copy_that_a_configuration_made_void_does_not_keep_its_loop_awake() {
     ends_with(Event::Configuration(Box::new(configuration(5))), DatabaseStatus::NotAvailable);
+}
+
+/// A learner that was copied and has never aligned cannot be the one that became a voter (I7).
+#[test]
+fn a_copy_that_never_aligned_does_not_vote() {
+    let learns = Configuration { voters: vec![NodeId(2)], learners: vec![NodeId(1)], ..configuration(1) };
+    let promoted = Configuration { epoch: 2, joint_with: Some(learns.voters.clone()), ..configuration(1) };
+    for (new_disk, status) in [(true, DatabaseStatus::Faulty), (false, DatabaseStatus::Synchronizing)] {
+        let mut replica = replica_of(learns.clone(), new_disk);
+        replica.handle(now(1_500), Event::Configuration(Box::new(promoted.clone())));
+        assert_eq!(replica.view_status(), status);
+    }
 }
 
 fn write(deadline_ms: u64) -> Event {

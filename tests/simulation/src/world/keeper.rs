@@ -119,7 +119,8 @@ impl World {
         let configuration =
             store.meta(META_CONFIGURATION).and_then(|json| serde_json::from_slice::<Configuration>(&json).ok());
         let epoch = configuration.as_ref().map_or(0, |configuration| configuration.epoch);
-        let copy = LocalCopy { uuid: store.identity().database, owner, epoch };
+        let deployed = store.meta(META_DEPLOYED).is_some_and(|value| !value.is_empty());
+        let copy = LocalCopy { uuid: store.identity().database, owner, epoch, deployed };
         Ok(Some((store, copy, configuration)))
     }
 

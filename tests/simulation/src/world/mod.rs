@@ -22,6 +22,7 @@ use crate::random::{Random, mix};
 use crate::report::Statistics;
 use crate::watch::Watch;
 use crate::workload::Clients;
+use coequal_node::replication::replica::Event;
 use coequal_node::storage::StoreIdentity;
 use coequal_protocol::Key;
 use coequal_types::{Configuration, NodeId};
@@ -82,6 +83,8 @@ pub enum Happening {
     End(Fault),
     /// A machine is switched on.
     Start(usize),
+    /// A node is asked to compare its copy with the others'.
+    Compare(usize),
 }
 
 /// A disk that is not slow has written a batch within this.
@@ -248,6 +251,7 @@ impl World {
             Happening::Fault(fault) => self.begin_fault(fault),
             Happening::End(fault) => self.end_fault(fault),
             Happening::Start(at) => self.start(at),
+            Happening::Compare(at) => self.compare(at),
         }
     }
 
@@ -309,6 +313,16 @@ impl World {
         self.keep(at);
         let delay_us = self.random.below(50_000);
         self.schedule(delay_us, Happening::Tick { node: at, process });
+    }
+
+    /// Asks a node to compare its copy with the others'; one that does not serve refuses.
+    pub fn compare(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if node.open().is_some() {
+            node.inbox.push(Event::Compare(None));
+            self.statistics.count(FaultKind::Comparison);
+            self.wake(at, 0);
+        }
     }
 
     /// The process ends without a word. What was not synced survives as `survival` says.

@@ -112,6 +112,8 @@ pub struct SimNode {
     pub doom: Option<(CrashPoint, u32)>,
     /// What its volume held when somebody made an image of it.
     pub image: Option<Volume>,
+    /// The feed and the last durable row of the copy that was open last.
+    pub had: Option<(FeedId, u64)>,
     /// It got back an older folder: the feed of the one that it had, and the last row that was durable there.
     pub rolled_back: Option<(FeedId, u64)>,
     /// Where the database is.
@@ -151,6 +153,7 @@ impl SimNode {
             slow_us: 0,
             doom: None,
             image: None,
+            had: None,
             rolled_back: None,
             place: Place::NotHere,
             configuration: None,
@@ -202,7 +205,9 @@ impl SimNode {
     pub fn forget(&mut self) {
         let fresh = Self::new(self.id, self.clock.clone(), std::mem::take(&mut self.volume));
         let image = self.image.take();
-        *self = Self { gone: self.gone, slow_us: self.slow_us, rolled_back: self.rolled_back, image, ..fresh };
+        let had = self.open().map(|open| (open.store.feed_id(), open.store.durable())).or(self.had);
+        let (gone, slow_us, rolled_back) = (self.gone, self.slow_us, self.rolled_back);
+        *self = Self { gone, slow_us, had, rolled_back, image, ..fresh };
     }
 
     /// Whether the cut comes now. Counts the passings of its point.
