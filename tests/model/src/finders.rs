@@ -1,7 +1,7 @@
 //! Who finds a rule that is broken on purpose, after how many states or schedules.
 
 use crate::common::{joint, returning};
-use crate::{scenarios, simulation};
+use crate::{collecting, scenarios, simulation};
 use coequal_protocol::faults::{Broken, Fault};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -33,22 +33,30 @@ pub struct Effort {
     pub documents: u64,
     pub alignments: u64,
     pub joint_changes: u64,
+    pub collections: u64,
 }
 
 impl Effort {
     /// For a run of all tests.
-    pub const SHORT: Self = Self { model: 20_000, walks: 100, documents: 4_000, alignments: 400, joint_changes: 1_500 };
+    pub const SHORT: Self =
+        Self { model: 20_000, walks: 100, documents: 4_000, alignments: 400, joint_changes: 1_500, collections: 1_000 };
 
     /// For the table.
-    pub const LONG: Self =
-        Self { model: 300_000, walks: 1_000, documents: 20_000, alignments: 4_000, joint_changes: 2_500 };
+    pub const LONG: Self = Self {
+        model: 300_000,
+        walks: 1_000,
+        documents: 20_000,
+        alignments: 4_000,
+        joint_changes: 2_500,
+        collections: 20_000,
+    };
 }
 
 /// Asks the finders one after the other; all of them, or until one has found it.
 pub fn find(fault: Fault, effort: Effort, all: bool) -> Verdict {
     let mut verdict = Verdict { fault, findings: Vec::new(), reached: 0 };
     type Finder = fn(Fault, Effort) -> (Option<Finding>, u64);
-    let finders: [Finder; 5] = [documents, alignments, joint_changes, model, walks];
+    let finders: [Finder; 6] = [documents, alignments, joint_changes, collections, model, walks];
     for finder in finders {
         let (found, reached) = finder(fault, effort);
         verdict.reached += reached;
@@ -108,6 +116,13 @@ fn alignments(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
 /// The random schedules of a joint change.
 fn joint_changes(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
     schedules(fault, "schedules of a joint change", effort.joint_changes, |seed| joint::run(seed).flatten())
+}
+
+/// The random schedules of a document whose tombstones are collected.
+fn collections(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
+    schedules(fault, "schedules of collecting", effort.collections, |seed| {
+        collecting::run(seed, collecting::Fault::None).failure
+    })
 }
 
 /// A failed assertion of a world is a finding too.
