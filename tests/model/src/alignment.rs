@@ -118,6 +118,10 @@ pub struct Bounds {
     pub fresh: Option<usize>,
     /// Whose disk is lost for good at some time.
     pub dies: Option<usize>,
+    /// Who aligns with a joint epoch, one small step after the other.
+    pub aligns: Vec<usize>,
+    /// Who counts as aligned with a joint epoch when it adopts it: the aligning of others is looked at.
+    pub counts: Option<usize>,
     /// Rounds that a proposal may lose before it is given up.
     pub rounds_max: u32,
 }
@@ -324,8 +328,7 @@ impl World<'_> {
             active.proposal.abandon_round();
             active.backs_off = true;
         }
-        let configuration = bounds.configuration(site.epoch);
-        if configuration.joint_with.is_some() && configuration.is_member(id(at)) {
+        if bounds.configuration(site.epoch).joint_with.is_some() && bounds.aligns.contains(&at) {
             if site.active.as_ref().is_some_and(|active| active.settles) {
                 site.active = None;
             }
@@ -438,10 +441,12 @@ impl World<'_> {
         let old = self.bounds.configuration(self.state.newest);
         let next = self.bounds.configuration(self.state.newest + 1);
         if old.joint_with.is_some() {
+            let site = |at: &usize| &self.state.sites[*at];
+            let aligned = |at: &usize| if self.bounds.counts == Some(*at) { site(at).epoch } else { site(at).aligned };
             let view = |node: &NodeId| MemberView {
                 stays: true,
                 reachable: true,
-                aligned_epoch: self.state.sites[index(*node)].aligned,
+                aligned_epoch: aligned(&index(*node)),
                 ..MemberView::default()
             };
             let views = old.all_voters().iter().map(|node| (*node, view(node))).collect();

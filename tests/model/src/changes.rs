@@ -5,7 +5,17 @@ use crate::common::configuration;
 use coequal_types::Configuration;
 
 fn bounds(name: &'static str, epochs: Vec<Configuration>, nodes: usize) -> Bounds {
-    Bounds { name, epochs, nodes, writers: vec![], returns: None, fresh: None, dies: None, rounds_max: 0 }
+    Bounds {
+        name,
+        epochs,
+        nodes,
+        writers: vec![],
+        returns: None,
+        fresh: None,
+        dies: None,
+        aligns: vec![],
+        rounds_max: 0,
+    }
 }
 
 /// One after the other: the voters, both sets, the new voters.
@@ -33,6 +43,8 @@ pub fn all() -> Vec<Bounds> {
             writers: vec![0],
             fresh: Some(3),
             dies: Some(2),
+            aligns: vec![3],
+            counts: Some(0),
             ..bounds("a joint change for a voter that lost its disk", joint_change(&[1, 2, 3], &[1, 2, 4]), 4)
         },
     ]
