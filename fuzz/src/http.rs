@@ -242,7 +242,9 @@ async fn answer(router: &Router, asked: &Asked) -> Answer {
     let (status, kind) = (response.status(), content_type(&response));
     assert!(status != StatusCode::INTERNAL_SERVER_ERROR, "{} is answered 500", what());
     assert!(response.headers().contains_key("x-request-id"), "{} is answered without its id", what());
-    let follows = asked.uri.query().is_some_and(|query| query.contains("follow") || query.contains('%'));
+    // A stream ends when its reader goes.
+    let follows = kind == "text/event-stream"
+        || asked.uri.query().is_some_and(|query| query.contains("follow") || query.contains('%'));
     if status.is_success() && follows {
         return Answer { status, body: Vec::new() };
     }

@@ -5,14 +5,16 @@
 
 use crate::random::Random;
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Connections that wait to be told whose they are.
+const QUESTIONS_MAX: usize = 1024;
 
 /// How a direction is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,7 @@ pub struct Blockade {
 struct View {
     rules: Arc<Mutex<Rules>>,
     changed: watch::Receiver<u64>,
+    owners: mpsc::Sender<Question>,
 }
 
 impl Blockade {
@@ -66,11 +69,13 @@ impl Blockade {
     pub async fn start(targets: Vec<String>) -> Self {
         let rules = Arc::new(Mutex::new(Rules::default()));
         let (changed, receiver) = watch::channel(0);
+        let (owners, questions) = mpsc::channel(QUESTIONS_MAX);
+        tokio::spawn(answer_owners(questions, Arc::clone(&rules)));
         let mut addresses = Vec::new();
         for (to, target) in targets.into_iter().enumerate() {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             addresses.push(listener.local_addr().expect("address"));
-            let view = View { rules: Arc::clone(&rules), changed: receiver.clone() };
+            let view = View { rules: Arc::clone(&rules), changed: receiver.clone(), owners: owners.clone() };
             tokio::spawn(accept(listener, to, target, view));
         }
         Self { addresses, rules, changed: Arc::new(changed) }
@@ -163,8 +168,11 @@ impl View {
         (delay, arriving)
     }
 
-    fn pids(&self) -> HashMap<usize, i32> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner).pids.clone()
+    /// The node whose process holds the socket that is bound to a local port.
+    async fn owner(&self, port: u16) -> Option<usize> {
+        let (answer, answered) = oneshot::channel();
+        self.owners.send((port, answer)).await.ok()?;
+        answered.await.ok()?
     }
 
     /// Waits until `from` may send to `to`; false when the connection has to end.
@@ -188,7 +196,7 @@ async fn accept(listener: TcpListener, to: usize, target: String, view: View) {
         let (target, mut view) = (target.clone(), view.clone());
         tokio::spawn(async move {
             // A process that has just ended or is not known is nobody's: what it sends passes.
-            let from = owner(peer.port(), &view.pids()).unwrap_or(usize::MAX);
+            let from = view.owner(peer.port()).await.unwrap_or(usize::MAX);
             // A connection needs both directions to come into being.
             if !(view.passes(from, to).await && view.passes(to, from).await) {
                 return;
@@ -243,25 +251,51 @@ async fn pump(mut input: OwnedReadHalf, mut output: OwnedWriteHalf, from: usize,
     }
 }
 
-/// The node whose process holds the socket that is bound to a local port.
-fn owner(port: u16, pids: &HashMap<usize, i32>) -> Option<usize> {
-    let socket = format!("socket:[{}]", inode(port)?);
-    pids.iter().find(|(_, pid)| holds(**pid, &socket).unwrap_or(false)).map(|(node, _)| *node)
+/// Who asks which node has dialled from a local port.
+type Question = (u16, oneshot::Sender<Option<usize>>);
+
+/// Answers all that wait by one look at the machine's tables: after a restart of everything all nodes dial at once, and a
+/// look for each of them takes longer on a busy machine than they wait for each other.
+async fn answer_owners(mut questions: mpsc::Receiver<Question>, rules: Arc<Mutex<Rules>>) {
+    let mut waiting = Vec::new();
+    while questions.recv_many(&mut waiting, QUESTIONS_MAX).await > 0 {
+        let pids = rules.lock().unwrap_or_else(PoisonError::into_inner).pids.clone();
+        let asked = std::mem::take(&mut waiting);
+        let answered = tokio::task::spawn_blocking(move || {
+            let (inodes, nodes) = (inodes(), sockets(&pids));
+            for (port, answer) in asked {
+                let node = inodes.get(&port).and_then(|inode| nodes.get(inode).copied());
+                _ = answer.send(node);
+            }
+        });
+        answered.await.expect("the tables can be read");
+    }
 }
 
-fn inode(port: u16) -> Option<String> {
-    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
-    let local = format!(":{port:04X}");
-    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mut found = rows.filter(|row| row.get(1).is_some_and(|address| address.ends_with(&local)));
-    found.find_map(|row| row.get(9).filter(|inode| **inode != "0").map(|inode| (*inode).to_owned()))
+/// The sockets that are bound to local ports of this machine and belong to a process.
+fn inodes() -> HashMap<u16, String> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (_, port) = fields.nth(1)?.rsplit_once(':')?;
+        let inode = fields.nth(7).filter(|inode| *inode != "0")?;
+        Some((u16::from_str_radix(port, 16).ok()?, inode.to_owned()))
+    });
+    rows.collect()
 }
 
-fn holds(pid: i32, socket: &str) -> io::Result<bool> {
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
-        if std::fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy() == socket) {
-            return Ok(true);
+/// Which node's process holds which socket.
+fn sockets(pids: &HashMap<usize, i32>) -> HashMap<String, usize> {
+    let mut found = HashMap::new();
+    for (node, pid) in pids {
+        // A process that has just ended holds none.
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        for target in entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok()) {
+            let name = target.to_string_lossy();
+            if let Some(inode) = name.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')) {
+                found.insert(inode.to_owned(), *node);
+            }
         }
     }
-    Ok(false)
+    found
 }

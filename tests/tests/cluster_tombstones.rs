@@ -127,3 +127,29 @@ async fn nodes_killed_while_they_collect_go_on_and_agree() {
     until_tombstones(&cluster, &[index], 0).await;
     assert_eq!(cluster.until_equal("cities").await.lines().count(), count - count / 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_copied_before_a_document_was_collected_does_not_bring_it_back() {
+    let mut cluster = Cluster::with_database(2, "orders", "{\"autoDeploy\":false}", &LIFE).await;
+    let count = 100;
+    put(&cluster.nodes[0].client(), count).await;
+    cluster.until_equal("cities").await;
+    let new = cluster.add(&LIFE);
+    cluster.until_members(3).await;
+    cluster.nodes[new].terminate();
+    cluster.nodes[1].terminate();
+    let place = |index: usize| cluster.nodes[index].directory.join("databases/orders");
+    let copied = std::process::Command::new("cp").args(["-a", "-T"]).arg(place(1)).arg(place(new)).status();
+    assert!(copied.expect("cp runs").success());
+    cluster.nodes[1].start();
+    cluster.until_status(&cluster.nodes[1], "orders", "ONLINE").await;
+    delete(&cluster.nodes[0].client(), count / 2).await;
+    until_tombstones(&cluster, &[0, 1], 0).await;
+    cluster.nodes[new].start();
+    cluster.until_members(3).await;
+    let deploy = cluster.nodes[0].client().send(Method::POST, "/v1/databases/orders/nodes/n2/deploy", &[], "").await;
+    assert!(deploy.status.is_success(), "{deploy:?}");
+    cluster.until_online("orders").await;
+    assert_eq!(cluster.until_equal("cities").await.lines().count(), count - count / 2);
+    assert!(cluster.nodes[new].log().contains("is no head start"), "the copy was set aside");
+}

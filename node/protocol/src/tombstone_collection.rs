@@ -41,6 +41,7 @@
 //! a clock that is behind delays. Safety uses no clock: only the order of ballots, epochs and what is on disk.
 
 use crate::ballot::Ballot;
+use crate::faults::{Fault, broken};
 use crate::membership::successor;
 use crate::record::Change;
 use crate::register::{Answer, Held, Register};
@@ -174,7 +175,7 @@ pub fn next_bound(configuration: &Configuration, words: &BTreeMap<NodeId, Member
     };
     let missing: Vec<NodeId> = members.iter().filter(lacks).copied().collect();
     if agreed > collected {
-        return match missing.is_empty() {
+        return match missing.is_empty() || broken(Fault::TombstoneCollectedEarly) {
             true => step(configuration, LowBound { agreed, collected: agreed }),
             false => NextBound::WaitsFor(missing),
         };
@@ -186,6 +187,7 @@ pub fn next_bound(configuration: &Configuration, words: &BTreeMap<NodeId, Member
     if known < agreed.saturating_add(pause.max(1)) {
         return NextBound::Nothing;
     }
+    let collected = if broken(Fault::LowBoundNotAgreed) { known } else { collected };
     match missing.is_empty() {
         true => step(configuration, LowBound { agreed: known, collected }),
         // Raised without it, the bound would only wait for it.

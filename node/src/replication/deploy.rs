@@ -7,6 +7,7 @@ use super::node::{DeployState, Node};
 use super::replica::{META_CONFIGURATION, META_DEPLOYED};
 use crate::storage::{StorageError, Store, StoreIdentity};
 use coequal_protocol::auto_deploy::{self, CopyProgress};
+use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::ChosenBody;
 use coequal_protocol::record::{Change, FeedId};
 use coequal_protocol::{Key, LogRecord, Message};
@@ -305,6 +306,7 @@ async fn finish(
 fn knows_what_is_collected(copied: &Store, configuration: &Configuration) -> bool {
     let theirs = copied.meta(META_CONFIGURATION).and_then(|json| serde_json::from_slice::<Configuration>(&json).ok());
     theirs.map_or(0, |theirs| theirs.low_bound.collected) == configuration.low_bound.collected
+        || broken(Fault::CollectedBelowCursor)
 }
 
 /// A folder that was copied by hand from another node: its chosen revisions become the beginning of this node's

@@ -1,18 +1,22 @@
 //! Who finds a rule that is broken on purpose, after how many states or schedules.
 
 use crate::common::{joint, returning};
-use crate::{scenarios, simulation};
+use crate::explore::{Small, exhaust};
+use crate::{changes, collecting, scenarios, simulation};
 use coequal_protocol::faults::{Broken, Fault};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 /// Who found a fault.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     pub by: String,
     /// States or schedules that were looked at, the last one included.
     pub after: String,
     /// What was wrong then.
     pub what: String,
+    /// How long this finder took, in seconds.
+    pub seconds: f64,
 }
 
 /// What all finders say of a fault.
@@ -33,26 +37,35 @@ pub struct Effort {
     pub documents: u64,
     pub alignments: u64,
     pub joint_changes: u64,
+    pub collections: u64,
 }
 
 impl Effort {
     /// For a run of all tests.
-    pub const SHORT: Self = Self { model: 20_000, walks: 100, documents: 4_000, alignments: 400, joint_changes: 1_500 };
+    pub const SHORT: Self =
+        Self { model: 20_000, walks: 100, documents: 4_000, alignments: 400, joint_changes: 1_500, collections: 1_000 };
 
     /// For the table.
-    pub const LONG: Self =
-        Self { model: 300_000, walks: 1_000, documents: 20_000, alignments: 4_000, joint_changes: 2_500 };
+    pub const LONG: Self = Self {
+        model: 300_000,
+        walks: 1_000,
+        documents: 20_000,
+        alignments: 4_000,
+        joint_changes: 2_500,
+        collections: 20_000,
+    };
 }
 
 /// Asks the finders one after the other; all of them, or until one has found it.
 pub fn find(fault: Fault, effort: Effort, all: bool) -> Verdict {
     let mut verdict = Verdict { fault, findings: Vec::new(), reached: 0 };
     type Finder = fn(Fault, Effort) -> (Option<Finding>, u64);
-    let finders: [Finder; 5] = [documents, alignments, joint_changes, model, walks];
+    let finders: [Finder; 7] = [documents, alignments, joint_changes, collections, aligning, model, walks];
     for finder in finders {
+        let began = Instant::now();
         let (found, reached) = finder(fault, effort);
         verdict.reached += reached;
-        verdict.findings.extend(found);
+        verdict.findings.extend(found.map(|found| Finding { seconds: began.elapsed().as_secs_f64(), ..found }));
         if !all && !verdict.findings.is_empty() {
             break;
         }
@@ -69,8 +82,33 @@ fn model(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
         states += found.states;
         reached += found.reached;
         if let Some(what) = found.violation {
-            let finding =
-                Finding { by: format!("model: {name}"), after: format!("{states} states"), what: first_line(&what) };
+            let finding = Finding {
+                by: format!("model: {name}"),
+                after: format!("{states} states"),
+                what: first_line(&what),
+                seconds: 0.0,
+            };
+            return (Some(finding), reached);
+        }
+    }
+    (None, reached)
+}
+
+/// The full searches of nodes that align.
+fn aligning(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
+    let (mut states, mut reached) = (0, 0);
+    for bounds in changes::all() {
+        let name = bounds.name();
+        let found = exhaust(bounds, Some(fault), effort.model);
+        states += found.states;
+        reached += found.reached;
+        if let Some(what) = found.violation {
+            let finding = Finding {
+                by: format!("model: {name}"),
+                after: format!("{states} states"),
+                what: first_line(&what),
+                seconds: 0.0,
+            };
             return (Some(finding), reached);
         }
     }
@@ -84,7 +122,8 @@ fn walks(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
         for search in &searches {
             if let (_, Some(what)) = search.walk(seed, 600) {
                 let by = format!("model, walks: {}", search.bounds.name);
-                let finding = Finding { by, after: format!("{} walks", seed + 1), what: first_line(&what) };
+                let finding =
+                    Finding { by, after: format!("{} walks", seed + 1), what: first_line(&what), seconds: 0.0 };
                 return (Some(finding), searches.iter().map(|search| search.reached()).sum());
             }
         }
@@ -110,6 +149,13 @@ fn joint_changes(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
     schedules(fault, "schedules of a joint change", effort.joint_changes, |seed| joint::run(seed).flatten())
 }
 
+/// The random schedules of a document whose tombstones are collected.
+fn collections(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
+    schedules(fault, "schedules of collecting", effort.collections, |seed| {
+        collecting::run(seed, collecting::Fault::None).failure
+    })
+}
+
 /// A failed assertion of a world is a finding too.
 fn schedules(fault: Fault, by: &str, count: u64, run: impl Fn(u64) -> Option<String>) -> (Option<Finding>, u64) {
     let broken = Broken::now(fault);
@@ -117,8 +163,12 @@ fn schedules(fault: Fault, by: &str, count: u64, run: impl Fn(u64) -> Option<Str
         let what = catch_unwind(AssertUnwindSafe(|| run(seed)))
             .unwrap_or_else(|_| Some(format!("seed {seed}: an assertion failed")));
         if let Some(what) = what {
-            let finding =
-                Finding { by: by.to_owned(), after: format!("{} schedules", seed + 1), what: first_line(&what) };
+            let finding = Finding {
+                by: by.to_owned(),
+                after: format!("{} schedules", seed + 1),
+                what: first_line(&what),
+                seconds: 0.0,
+            };
             return (Some(finding), broken.reached());
         }
     }

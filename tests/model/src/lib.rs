@@ -2,7 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::should_implement_trait)]
 
+pub mod alignment;
+pub mod changes;
 pub mod checking;
+pub mod explore;
 pub mod finders;
 pub mod register;
 pub mod scenarios;
@@ -10,5 +13,7 @@ pub mod scenarios;
 /// The worlds of the protocol's own random tests.
 #[path = "../../../node/protocol/tests/common/mod.rs"]
 pub mod common;
+#[path = "../../../node/protocol/tests/collecting/mod.rs"]
+pub mod collecting;
 #[path = "../../../node/protocol/tests/simulation/mod.rs"]
 pub mod simulation;

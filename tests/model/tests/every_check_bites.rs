@@ -5,7 +5,7 @@
 use coequal_model::finders::{Effort, find};
 use coequal_protocol::faults::Fault;
 
-/// Faults of one document's rules that the schedules find within seconds.
+/// Faults that the schedules find within seconds.
 const FOUND_SOON: &[Fault] = &[
     Fault::AcceptBelowAccepted,
     Fault::AcceptBelowPromise,
@@ -19,6 +19,10 @@ const FOUND_SOON: &[Fault] = &[
     Fault::CreationOverState,
     Fault::DuplicateCounts,
     Fault::IncarnationReused,
+    Fault::LowBoundNotAgreed,
+    Fault::PromiseOnlyInMemory,
+    Fault::RecentUsedTwice,
+    Fault::TombstoneCollectedEarly,
 ];
 
 #[test]
@@ -33,4 +37,14 @@ fn rules_broken_on_purpose_are_found() {
         }
     }
     assert!(unfound.is_empty(), "found by nobody, with how often their place was passed: {unfound:?}");
+}
+
+#[test]
+fn the_table_in_the_documents_has_a_row_for_every_fault_and_for_nothing_else() {
+    let table = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/faults.md");
+    let text = std::fs::read_to_string(table).expect("docs/faults.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")).filter_map(|row| row.split(" | ").next());
+    let rows: Vec<&str> = rows.filter(|name| *name != "fault").collect();
+    let faults: Vec<String> = Fault::ALL.iter().map(|fault| format!("{fault:?}")).collect();
+    assert_eq!(rows, faults, "a fault that is new or gone: make the table again (CONTRIBUTING.md)");
 }

@@ -97,7 +97,7 @@ impl World {
     /// Several writes at once, of one document or of several: each is its own unit.
     fn begin_batch(&mut self, client: usize, at: usize) {
         self.statistics.count(FaultKind::Batch);
-        let lines = self.clients.batching.between(2, 9);
+        let lines = self.clients.batching.between(2, 5);
         for _ in 0..lines {
             let (key, call) = self.think(client);
             if matches!(call, Call::Write { .. }) {

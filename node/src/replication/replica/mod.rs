@@ -154,6 +154,9 @@ impl Replica {
             tombstones,
         };
         replica.recall_last_comparison();
+        if broken(Fault::LowBoundNotKept) {
+            replica.configuration.low_bound = coequal_types::LowBound::default();
+        }
         replica.clock.raise(replica.configuration.low_bound.agreed);
         replica.record_configuration();
         replica.start_alignment();

@@ -311,6 +311,7 @@ impl World {
         self.note(&[2, at as u64, self.now_us]);
         self.open_own(at);
         self.keep(at);
+        self.nodes[at].opened = None;
         let delay_us = self.random.below(50_000);
         self.schedule(delay_us, Happening::Tick { node: at, process });
     }

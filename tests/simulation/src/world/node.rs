@@ -8,6 +8,7 @@ use coequal_node::storage::{Batch, Store};
 use coequal_protocol::auto_deploy::CopyProgress;
 use coequal_protocol::failure_detection::FailureDetector;
 use coequal_protocol::record::FeedId;
+use coequal_protocol::sharing::LocalCopy;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeEntry, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -116,6 +117,8 @@ pub struct SimNode {
     pub had: Option<(FeedId, u64)>,
     /// It got back an older folder: the feed of the one that it had, and the last row that was durable there.
     pub rolled_back: Option<(FeedId, u64)>,
+    /// Its own copy, opened at its start and not looked at yet.
+    pub opened: Option<(Store, LocalCopy)>,
     /// Where the database is.
     pub place: Place,
     /// The configuration that it knows.
@@ -155,6 +158,7 @@ impl SimNode {
             image: None,
             had: None,
             rolled_back: None,
+            opened: None,
             place: Place::NotHere,
             configuration: None,
             entries: Vec::new(),

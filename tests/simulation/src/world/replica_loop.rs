@@ -187,7 +187,7 @@ impl World {
     }
 
     fn checkpoint(&mut self, at: usize) {
-        let now_and_then = self.random.below(400) == 0;
+        let now_and_then = self.random.below(1_000) == 0;
         let Place::Open(open) = &self.nodes[at].place else { return };
         let Open { store, replica, .. } = &**open;
         if replica.view_status() == DatabaseStatus::Faulty || !(now_and_then || store.checkpoint_due()) {
