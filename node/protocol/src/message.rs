@@ -404,8 +404,16 @@ pub enum Condition {
     Absent,
     /// `If-Match: *`: the document must exist.
     Present,
-    /// `If-Match: "…"`: the document must be at this very revision.
+    /// The document must be at a revision of this stamp. Writes that were done together share one, so this alone does not
+    /// tell their revisions apart; for documents that one writer changes at a time.
     Stamp(Ballot),
+    /// `If-Match: "…"`: the document must be at this very revision.
+    Revision {
+        /// Its version.
+        version: u64,
+        /// Its stamp.
+        stamp: Ballot,
+    },
     /// The document must be at this version (batch lines may name versions).
     Version(u64),
 }

@@ -59,6 +59,9 @@ fn check_condition(live: Option<&Revision>, condition: &Condition) -> Result<(),
         Condition::Absent => live.is_none(),
         Condition::Present => live.is_some(),
         Condition::Stamp(stamp) => live.is_some_and(|revision| revision.stamp == *stamp),
+        Condition::Revision { version, stamp } => {
+            live.is_some_and(|revision| (revision.version, revision.stamp) == (*version, *stamp))
+        }
         Condition::Version(version) => live.is_some_and(|revision| revision.version == *version),
     };
     if holds || broken(Fault::ConditionIgnored) {

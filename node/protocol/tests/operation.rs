@@ -69,6 +69,7 @@ fn each_refusal_says_what_it_found() {
     let found = Some((1, live.stamp));
     let failed = |current| Rejection::PreconditionFailed { current };
     let put = || put("{}");
+    let at = |version, stamp| Condition::Revision { version, stamp };
     for (case, current, operation, expected) in [
         ("create of what exists", Some(&live), create("{}"), Rejection::Exists { version: 1, stamp: live.stamp }),
         ("patch of nothing", None, patch("{}"), Rejection::NotFound),
@@ -79,6 +80,7 @@ fn each_refusal_says_what_it_found() {
         ("present, but nothing", None, when(Condition::Present, put()), failed(None)),
         ("present, but deleted", Some(&gone), when(Condition::Present, put()), failed(None)),
         ("another stamp", Some(&live), when(Condition::Stamp(ballot(9, 9)), put()), failed(found)),
+        ("another version of its stamp", Some(&live), when(at(0, live.stamp), put()), failed(found)),
         ("the tombstone's stamp", Some(&gone), when(Condition::Stamp(gone.stamp), put()), failed(None)),
         ("another version", Some(&live), when(Condition::Version(2), delete()), failed(found)),
         ("version of nothing", None, when(Condition::Version(0), put()), failed(None)),
@@ -95,6 +97,7 @@ fn each_condition_that_holds_lets_the_write_through() {
     change(Some(&gone), &when(Condition::Absent, put("{}")), 5);
     change(Some(&live), &when(Condition::Present, patch("{}")), 5);
     change(Some(&live), &when(Condition::Stamp(live.stamp), delete()), 5);
+    change(Some(&live), &when(Condition::Revision { version: 1, stamp: live.stamp }, delete()), 5);
     change(Some(&live), &when(Condition::Version(1), put("{}")), 5);
 }
 

@@ -65,7 +65,7 @@ fn a_document_with_its_key_is_put() {
 fn if_match_is_a_tag_a_star_or_a_version() {
     let condition = |text: &str| read(&format!(r#"{{"op":"delete","key":"k","ifMatch":{text}}}"#)).operation.condition;
     let stamp = Ballot::ordinary(5, NodeId(6), 7);
-    assert_eq!(condition(&format!(r#""\"3-{stamp}\"""#)), Condition::Stamp(stamp));
+    assert_eq!(condition(&format!(r#""\"3-{stamp}\"""#)), Condition::Revision { version: 3, stamp });
     assert_eq!(condition(r#""*""#), Condition::Present);
     assert_eq!(condition("3"), Condition::Version(3));
     for bad in ["3.0", "-1", "null", "\"3\"", "[]", "99999999999999999999"] {

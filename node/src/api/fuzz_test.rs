@@ -35,7 +35,7 @@ fn stamps(text: &str) {
     assert_eq!(stamp.to_string().parse(), Ok(stamp), "a stamp leads back");
     let tag = [(header::IF_MATCH, HeaderValue::from_str(&etag(7, stamp)).expect("a header"))];
     let condition = preconditions::write_condition(&HeaderMap::from_iter(tag)).expect("an entity tag of ours");
-    assert_eq!(condition, Condition::Stamp(stamp), "an entity tag leads back");
+    assert_eq!(condition, Condition::Revision { version: 7, stamp }, "an entity tag leads back");
 }
 
 fn cursors(text: &str) {

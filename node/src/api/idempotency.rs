@@ -89,6 +89,7 @@ pub fn fingerprint(key: &[u8], kind: &OperationKind, condition: &Condition) -> u
         Condition::Absent => "absent".to_owned(),
         Condition::Present => "present".to_owned(),
         Condition::Stamp(stamp) => format!("stamp {stamp}"),
+        Condition::Revision { version, stamp } => format!("revision {version} {stamp}"),
         Condition::Version(version) => format!("version {version}"),
     };
     hash.update(&[tag]);

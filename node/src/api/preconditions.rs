@@ -21,12 +21,11 @@ struct Tag {
 }
 
 impl Tag {
-    /// The stamp that the tag names; none for weak tags (they never match here) and for tags of others.
-    fn stamp(&self) -> Option<Ballot> {
+    /// The version and stamp that the tag names; none for weak tags (they never match here) and for tags of others.
+    fn revision(&self) -> Option<(u64, Ballot)> {
         let (version, stamp) = self.opaque.split_once('-')?;
-        let canonical = version.parse::<u64>().is_ok_and(|number| number.to_string() == version);
-        (canonical && !self.weak).then_some(())?;
-        stamp.parse().ok()
+        let number = version.parse::<u64>().ok().filter(|number| number.to_string() == version && !self.weak)?;
+        Some((number, stamp.parse().ok()?))
     }
 }
 
@@ -126,7 +125,10 @@ fn match_condition(list: &TagList) -> Result<Condition, RequestError> {
         TagList::Any => Ok(Condition::Present),
         // A tag that no revision here can have matches nothing: no revision has the stamp NONE.
         TagList::Tags(tags) => match tags.as_slice() {
-            [tag] => Ok(Condition::Stamp(tag.stamp().unwrap_or(Ballot::NONE))),
+            [tag] => {
+                let (version, stamp) = tag.revision().unwrap_or((0, Ballot::NONE));
+                Ok(Condition::Revision { version, stamp })
+            }
             several => Err(RequestError::MalformedHeader(format!(
                 "If-Match names {} entity tags; a write takes one, that of the revision it was made from",
                 several.len()
@@ -188,7 +190,10 @@ mod tests {
     #[test]
     fn a_tag_that_was_sent_comes_back_as_the_condition() {
         let tag = etag(3, stamp());
-        assert_eq!(write_condition(&headers(&[(IF_MATCH, &tag)])), Ok(Condition::Stamp(stamp())));
+        assert_eq!(
+            write_condition(&headers(&[(IF_MATCH, &tag)])),
+            Ok(Condition::Revision { version: 3, stamp: stamp() })
+        );
         assert_eq!(write_condition(&headers(&[(IF_MATCH, "*")])), Ok(Condition::Present));
         assert_eq!(write_condition(&headers(&[(IF_NONE_MATCH, "*")])), Ok(Condition::Absent));
         assert_eq!(write_condition(&headers(&[])), Ok(Condition::Any));
@@ -198,7 +203,7 @@ mod tests {
     fn weak_tags_and_tags_of_others_match_no_revision() {
         for tag in [format!("W/{}", etag(3, stamp())), "\"abc\"".into(), "\"03-x\"".into(), "\"\"".into()] {
             let condition = write_condition(&headers(&[(IF_MATCH, &tag)]));
-            assert_eq!(condition, Ok(Condition::Stamp(Ballot::NONE)), "{tag}");
+            assert_eq!(condition, Ok(Condition::Revision { version: 0, stamp: Ballot::NONE }), "{tag}");
         }
     }
 

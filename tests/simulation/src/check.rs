@@ -109,6 +109,7 @@ impl Document<'_> {
             Condition::Any | Condition::Present => true,
             Condition::Absent => false,
             Condition::Stamp(wanted) => wanted == stamp,
+            Condition::Revision { version: wanted, stamp: named } => (wanted, named) == (version, stamp),
             Condition::Version(wanted) => wanted == version,
         }
     }

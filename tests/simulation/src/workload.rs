@@ -140,7 +140,7 @@ impl World {
         let condition = match (random.below(10), known) {
             (0, _) => Condition::Absent,
             (1, _) => Condition::Present,
-            (2 | 3, Some((_, stamp))) => Condition::Stamp(stamp),
+            (2 | 3, Some((version, stamp))) => Condition::Revision { version, stamp },
             (4 | 5, Some((version, _))) => Condition::Version(version),
             _ => Condition::Any,
         };

@@ -62,7 +62,7 @@ impl World {
         });
         let operation = match (self.rng.below(10), seen) {
             (0..=3, Some((version, _))) => when(Condition::Version(version), operation),
-            (4, Some((_, stamp))) => when(Condition::Stamp(stamp), operation),
+            (4, Some((version, stamp))) => when(Condition::Revision { version, stamp }, operation),
             (5, _) => when(Condition::Version(1 + self.rng.below(3) as u64), operation),
             (6, _) => when(Condition::Present, operation),
             _ => operation,

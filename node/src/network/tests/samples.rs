@@ -78,6 +78,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Condition::Absent),
         Just(Condition::Present),
         ballot().prop_map(Condition::Stamp),
+        (any::<u64>(), ballot()).prop_map(|(version, stamp)| Condition::Revision { version, stamp }),
         any::<u64>().prop_map(Condition::Version),
     ];
     (kind, condition, request()).prop_map(|(kind, condition, request)| Operation { kind, condition, request })

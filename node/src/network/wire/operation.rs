@@ -61,6 +61,17 @@ enum WireCondition {
     Stamp(WireBallot),
     #[prost(uint64, tag = "10")]
     Version(u64),
+    #[prost(message, tag = "11")]
+    Revision(WireRevisionName),
+}
+
+/// What an entity tag names.
+#[derive(Clone, PartialEq, prost::Message)]
+struct WireRevisionName {
+    #[prost(uint64, tag = "1")]
+    version: u64,
+    #[prost(message, optional, tag = "2")]
+    stamp: Option<WireBallot>,
 }
 
 impl From<&Operation> for WireOperation {
@@ -79,6 +90,9 @@ impl From<&Operation> for WireOperation {
             Condition::Absent => WireCondition::Absent(Nothing {}),
             Condition::Present => WireCondition::Present(Nothing {}),
             Condition::Stamp(stamp) => WireCondition::Stamp((*stamp).into()),
+            Condition::Revision { version, stamp } => {
+                WireCondition::Revision(WireRevisionName { version: *version, stamp: Some((*stamp).into()) })
+            }
             Condition::Version(version) => WireCondition::Version(*version),
         };
         Self { kind: Some(kind), condition: Some(condition), request: request.map(WireRequest::from) }
@@ -101,6 +115,10 @@ impl TryFrom<WireOperation> for Operation {
             WireCondition::Absent(Nothing {}) => Condition::Absent,
             WireCondition::Present(Nothing {}) => Condition::Present,
             WireCondition::Stamp(stamp) => Condition::Stamp(stamp.try_into()?),
+            WireCondition::Revision(WireRevisionName { version, stamp }) => {
+                let stamp = stamp.ok_or(WireError::Missing { field: "stamp of a condition" })?;
+                Condition::Revision { version, stamp: stamp.try_into()? }
+            }
             WireCondition::Version(version) => Condition::Version(version),
         };
         Ok(Self { kind, condition, request: wire.request.map(Into::into) })
