@@ -370,3 +370,42 @@ fn show(shown: &DeployState, progress: &CopyProgress, total: u64, before: u64, e
         eta_seconds: (rate > 0.0).then(|| left / rate),
     });
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::storage::StoreSettings;
+    use coequal_types::{DatabaseId, DatabaseSettings, LowBound};
+
+    fn configuration(collected: u64) -> Configuration {
+        Configuration {
+            name: "orders".parse().unwrap(),
+            uuid: DatabaseId::from_u128(7),
+            epoch: 4,
+            voters: vec![NodeId(1)],
+            joint_with: None,
+            learners: vec![],
+            excluded: vec![],
+            joined: Default::default(),
+            dropped_uuids: vec![],
+            settings: DatabaseSettings::default(),
+            dropped: false,
+            low_bound: LowBound { agreed: 90, collected },
+        }
+    }
+
+    #[test]
+    fn a_folder_from_before_something_was_collected_is_no_head_start() {
+        let place = tempfile::tempdir().unwrap();
+        let identity = StoreIdentity { database: configuration(0).uuid, name: configuration(0).name };
+        let settings = StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 };
+        let store = Store::create(&place.path().join("orders"), &identity, &settings).unwrap();
+        assert!(
+            knows_what_is_collected(&store, &configuration(0)) && !knows_what_is_collected(&store, &configuration(1))
+        );
+        sign(&store, NodeId(1), &configuration(50)).unwrap();
+        assert!(knows_what_is_collected(&store, &configuration(50)));
+        assert!(!knows_what_is_collected(&store, &configuration(51)), "it may hold alive what was deleted since");
+    }
+}

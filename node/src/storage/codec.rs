@@ -419,6 +419,18 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_row_of_which_one_bit_is_wrong_or_that_stands_under_another_key_is_not_unsealed() {
+        let sealed = seal(b"key", b"{\"amount\":12}");
+        assert_eq!(unseal(b"key", &sealed).unwrap(), b"{\"amount\":12}");
+        assert!(unseal(b"kez", &sealed).is_err());
+        for bit in 0..sealed.len() * 8 {
+            let mut wrong = sealed.clone();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert!(unseal(b"key", &wrong).is_err(), "bit {bit}");
+        }
+    }
+
     pub(in super::super) fn ballots() -> impl Strategy<Value = Ballot> {
         (any::<bool>(), any::<u64>(), 0..3_u64, 0..3_u32).prop_map(|(ordinary, time, node, incarnation)| {
             let class = if ordinary { BallotClass::Ordinary } else { BallotClass::Creation };

@@ -14,6 +14,7 @@ fn bounds(name: &'static str, epochs: Vec<Configuration>, nodes: usize) -> Bound
         fresh: None,
         dies: None,
         aligns: vec![],
+        counts: None,
         rounds_max: 0,
     }
 }

@@ -512,7 +512,7 @@ impl World {
     fn caretake(&mut self) {
         let newest = self.configurations.last().unwrap().clone();
         let highest = self.nodes.iter().map(|node| node.register.promised.time).max().unwrap();
-        let horizon = highest + self.rng.below(3) as u64;
+        let horizon = highest + *self.rng.pick(&[0, 1, 2, 40]);
         let early = self.fault == Fault::CollectedEarly;
         let words: BTreeMap<NodeId, MemberWord> = self
             .nodes
