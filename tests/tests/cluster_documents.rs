@@ -161,3 +161,31 @@ async fn readiness_follows_the_databases_and_liveness_does_not() {
     let read = client.get(&format!("{DOCUMENTS}/a")).await;
     assert_eq!(read.status, 503, "a node without contact does not pretend to be near: {read:?}");
 }
+
+/// Writes that wait for one another are carried out together. Each made a version of its own, and only the last one's
+/// entity tag is that of the document now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tag_of_a_write_that_was_carried_out_with_others_does_not_stand_for_theirs() {
+    let cluster = Cluster::with_orders(3).await;
+    let client = cluster.nodes[0].client();
+    let path = format!("{DOCUMENTS}/hot");
+    assert_eq!(client.put(&path, "{}").await.status, 201);
+    let stamp = |tag: &str| tag.trim_matches('"').split_once('-').map(|(_, stamp)| stamp.to_owned());
+    let (older, current) = until("two writes of one stamp at the end", async || {
+        let patch = [("content-type", "application/merge-patch+json")];
+        let writes = (0..48).map(|n| {
+            let (client, path) = (client.clone(), path.clone());
+            async move { client.send(Method::PATCH, &path, &patch, &format!("{{\"n{}\":{n}}}", n % 4)).await.etag }
+        });
+        let tags: Vec<String> = futures::future::join_all(writes).await.into_iter().flatten().collect();
+        let current = client.get(&format!("{path}?consistency=linearizable")).await.etag?;
+        let together = |tag: &&String| **tag != current && stamp(tag) == stamp(&current);
+        tags.iter().find(together).map(|older| (older.clone(), current.clone()))
+    })
+    .await;
+    for node in &cluster.nodes {
+        let refused = node.client().send(Method::PUT, &path, &[JSON, ("if-match", &older)], "{}").await;
+        assert_eq!((refused.status.as_u16(), refused.etag.as_ref()), (412, Some(&current)), "{refused:?}");
+    }
+    assert_eq!(client.send(Method::PUT, &path, &[JSON, ("if-match", &current)], "{}").await.status, 200);
+}
