@@ -5,7 +5,9 @@ use super::samples::{any_message, one_of_each};
 use super::{database, ping};
 use crate::network::WireError;
 use bytes::{Bytes, BytesMut};
-use coequal_protocol::Message;
+use coequal_protocol::message::{Condition, Operation, OperationKind};
+use coequal_protocol::{Ballot, Key, Message, RequestId};
+use coequal_types::NodeId;
 use proptest::prelude::*;
 
 fn encoded<'a>(messages: impl IntoIterator<Item = (u128, &'a Message)>) -> Bytes {
@@ -38,6 +40,30 @@ fn every_kind_of_message_is_read_back_as_it_was() {
     let [envelope] = &decoded.envelopes[..] else { panic!("{:?}", decoded.envelopes) };
     assert_eq!(envelope.database, database(7));
     assert_eq!(envelope.messages, messages);
+}
+
+/// An operation's condition and its request id are told apart, whichever of them are there.
+#[test]
+fn every_condition_is_read_back_with_and_without_a_request_id() {
+    let stamp = Ballot::ordinary(77, NodeId(2), 3);
+    let conditions = [
+        Condition::Any,
+        Condition::Absent,
+        Condition::Present,
+        Condition::Stamp(stamp),
+        Condition::Revision { version: 4, stamp },
+        Condition::Version(4),
+    ];
+    for condition in conditions {
+        for request in [None, Some((RequestId(5 << 64 | 6), 7))] {
+            let operation = Operation { kind: OperationKind::Delete, condition: condition.clone(), request };
+            let key = Key::of("things", "a");
+            let message = Message::Forward { forward: 1, key, operation, deadline_ms: 2 };
+            let decoded = decode_parcels(encoded([(7, &message)])).unwrap();
+            assert_eq!(decoded.unreadable, None, "{message:?}");
+            assert_eq!(decoded.envelopes[0].messages, [message]);
+        }
+    }
 }
 
 #[test]
