@@ -29,7 +29,7 @@ pub(super) struct WireSize {
 pub(super) struct WireOperation {
     #[prost(oneof = "WireKind", tags = "1, 2, 3, 4, 5")]
     kind: Option<WireKind>,
-    #[prost(oneof = "WireCondition", tags = "6, 7, 8, 9, 10")]
+    #[prost(oneof = "WireCondition", tags = "6, 7, 8, 9, 10, 11")]
     condition: Option<WireCondition>,
     #[prost(message, optional, tag = "11")]
     request: Option<WireRequest>,
