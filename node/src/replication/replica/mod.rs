@@ -20,6 +20,14 @@ mod tombstones;
 mod invariants;
 #[cfg(test)]
 mod replica_test;
+#[cfg(test)]
+mod driven_test;
+#[cfg(test)]
+mod epochs_test;
+#[cfg(test)]
+mod forwards_test;
+#[cfg(test)]
+mod alignment_test;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 

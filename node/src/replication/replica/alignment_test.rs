@@ -1,0 +1,114 @@
+//! What an alignment rests on: samples that it asked for itself (I5), taken not long before it ends (G4).
+
+use super::Event;
+use super::driven_test::{Driven, EPOCH, OTHER, THIRD, configuration};
+use coequal_protocol::message::Message;
+use coequal_types::{DatabaseStatus, NodeId};
+
+const FEED: u64 = 9;
+const HEAD: u64 = 40;
+
+/// Numbers of the samples that were asked for.
+fn asked(sent: &[(NodeId, Message)]) -> Vec<(NodeId, u64)> {
+    let number = |(to, message): &(NodeId, Message)| match message {
+        Message::Sample { alignment, .. } => Some((*to, *alignment)),
+        _ => None,
+    };
+    sent.iter().filter_map(number).collect()
+}
+
+fn sample(alignment: u64, behind: u64) -> Message {
+    let pending = Vec::new();
+    Message::SampleAnswer { alignment, epoch: EPOCH, feed: FEED, head: HEAD, behind, pending }
+}
+
+fn status(driven: &Driven) -> DatabaseStatus {
+    driven.replica.view_status()
+}
+
+/// A replica of three that has just asked the other two, and what it asked.
+fn asking() -> (Driven, Vec<(NodeId, u64)>) {
+    let mut driven = Driven::voting(configuration(EPOCH, 3));
+    driven.reaches(OTHER, true);
+    driven.reaches(THIRD, true);
+    driven.passes(25);
+    let numbers = asked(&driven.sends());
+    assert_eq!(numbers.len(), 2);
+    (driven, numbers)
+}
+
+/// Answers each request for a sample as often as there is one, `behind` entries being behind the cursor. What is not
+/// asked for a sample comes back.
+fn answers_samples(driven: &mut Driven, mut numbers: Vec<(NodeId, u64)>, behind: u64) -> Vec<(NodeId, Message)> {
+    let mut others = Vec::new();
+    while !numbers.is_empty() {
+        for (from, number) in numbers {
+            driven.hears(from, sample(number, behind));
+        }
+        driven.passes(25);
+        let sent = driven.sends();
+        numbers = asked(&sent);
+        others.extend(sent);
+    }
+    others
+}
+
+#[test]
+fn a_sample_of_an_earlier_alignment_does_not_count() {
+    let (mut driven, before) = asking();
+    driven.handle(Event::StoodStill);
+    driven.passes(25);
+    let numbers = asked(&driven.sends());
+    assert!(numbers.len() == 2 && numbers.iter().all(|number| !before.contains(number)));
+    for _ in 0..4 {
+        // Late, and more than once.
+        for (from, number) in &before {
+            driven.hears(*from, sample(*number, 0));
+        }
+        driven.passes(25);
+    }
+    assert_eq!(status(&driven), DatabaseStatus::Synchronizing);
+    answers_samples(&mut driven, numbers, 0);
+    assert_eq!(status(&driven), DatabaseStatus::Online);
+}
+
+/// The answer to the newest pull of the other node's feed: all of it.
+fn whole_feed(sent: &[(NodeId, Message)]) -> Message {
+    let request = sent.iter().rev().find_map(|(to, message)| match message {
+        Message::FeedRequest { request, .. } if *to == OTHER => Some(*request),
+        _ => None,
+    });
+    let (request, entries) = (request.expect("a pull"), Vec::new());
+    Message::FeedBatch { request, feed: FEED, after: 0, through: HEAD, remaining: 0, entries, epoch: EPOCH }
+}
+
+/// How old the alignment point is.
+fn point_age_ms(driven: &Driven) -> Option<u64> {
+    let now_unix_ms = 1_750_000_000_000 + driven.now_ms;
+    driven.replica.aligned().map(|point| now_unix_ms - point.unix_ms)
+}
+
+#[test]
+fn an_alignment_that_took_long_samples_anew_before_it_ends() {
+    for (milliseconds, samples_anew) in [(500, false), (2_000, true)] {
+        let mut driven = Driven::voting(configuration(EPOCH, 3));
+        driven.reaches(OTHER, true);
+        driven.passes(25);
+        let mut sent = driven.sends();
+        let numbers = asked(&sent);
+        sent.extend(answers_samples(&mut driven, numbers, 3));
+        driven.passes(milliseconds);
+        sent.extend(driven.sends());
+        assert_eq!(status(&driven), DatabaseStatus::Synchronizing, "three entries are missing");
+        driven.hears(OTHER, whole_feed(&sent));
+        driven.passes(25);
+        let online = status(&driven) == DatabaseStatus::Online;
+        assert_eq!(online, !samples_anew, "after {milliseconds} ms; point {:?} ms ago", point_age_ms(&driven));
+        driven.passes(25);
+        let numbers = asked(&driven.sends());
+        assert_eq!(numbers.is_empty(), !samples_anew);
+        answers_samples(&mut driven, numbers, 0);
+        assert_eq!(status(&driven), DatabaseStatus::Online);
+        assert!(point_age_ms(&driven).is_some_and(|age_ms| age_ms < 1_000), "{:?}", point_age_ms(&driven));
+    }
+}
