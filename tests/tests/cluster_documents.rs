@@ -175,7 +175,7 @@ async fn the_tag_of_a_write_that_was_carried_out_with_others_does_not_stand_for_
         let patch = [("content-type", "application/merge-patch+json")];
         let writes = (0..48).map(|n| {
             let (client, path) = (client.clone(), path.clone());
-            async move { client.send(Method::PATCH, &path, &patch, &format!("{{\"n{}\":{n}}}", n % 4)).await.etag }
+            async move { client.send(Method::PATCH, &path, &patch, format!("{{\"n{}\":{n}}}", n % 4)).await.etag }
         });
         let tags: Vec<String> = futures::future::join_all(writes).await.into_iter().flatten().collect();
         let current = client.get(&format!("{path}?consistency=linearizable")).await.etag?;
