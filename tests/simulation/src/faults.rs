@@ -49,6 +49,9 @@ pub enum FaultKind {
     CopyRefused,
     Deployed,
     MembershipStep,
+    LowBoundStep,
+    TombstoneCollected,
+    BegunAgain,
 }
 
 use FaultKind::*;

@@ -2,7 +2,7 @@
 //! disks that go wrong as a seed says. The same seed gives the same events, so what is found can be looked at.
 //!
 //! Rooms: [`plan`] and [`faults`] (what a schedule is made of), [`world`] (machines, network, time), [`workload`]
-//! (clients), [`watch`] and [`check`] (what must hold at each moment and of what clients saw), [`schedule`] (one from
+//! (clients), [`watch`], [`check`] and [`generations`] (what must hold at each moment and of what clients saw), [`schedule`] (one from
 //! beginning to verdict), [`search`] and [`report`] (many of them).
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
@@ -16,6 +16,7 @@ pub mod plan;
 pub mod faults;
 pub mod world;
 pub mod history;
+pub mod generations;
 pub mod workload;
 pub mod watch;
 pub mod check;

@@ -42,6 +42,8 @@ pub struct Plan {
     pub batches: u64,
     /// When which node compares its copy with the others'; all do so at the end when this is not empty.
     pub comparisons: Vec<(u64, usize)>,
+    /// The life that nodes promise to request ids, in milliseconds: what was deleted before is collected. 0: never.
+    pub tombstone_life_ms: u64,
 }
 
 /// Identity of the database of all schedules.
@@ -87,9 +89,11 @@ impl Plan {
             write_quorum: if random.chance(10) { WriteQuorum::All } else { WriteQuorum::Majority },
             batches: 0,
             comparisons: Vec::new(),
+            tombstone_life_ms: 0,
         };
         plan.draw_faults(&mut random);
         plan.draw_extras(&mut Random::new(seed ^ 0xe47a5));
+        plan.draw_collection(&mut Random::new(seed ^ 0x70b5));
         plan
     }
 
@@ -117,6 +121,13 @@ impl Plan {
                 let at_us = random.between(500_000, self.faults_us);
                 self.comparisons.push((at_us, usize::try_from(random.below(self.nodes as u64)).unwrap_or(0)));
             }
+        }
+    }
+
+    /// A fifth of the schedules collects tombstones, of which most soon: by chance of its own as well.
+    fn draw_collection(&mut self, random: &mut Random) {
+        if random.chance(20) {
+            self.tombstone_life_ms = random.pick(&[50, 150, 400, 800]).unwrap_or(400);
         }
     }
 

@@ -8,10 +8,12 @@ use crate::random::Random;
 use crate::report::Statistics;
 use crate::world::disk::Survival;
 use crate::world::node::{Place, SimNode};
+use crate::world::tombstones::time_at;
 use crate::world::{Happening, World};
 use bytes::Bytes;
 use coequal_protocol::message::{Condition, Operation, OperationKind};
 use coequal_protocol::register::invariant_one_value_per_ballot;
+use coequal_protocol::tombstone_collection::is_collected;
 use coequal_protocol::{Key, Register};
 use coequal_types::{Configuration, DatabaseStatus};
 
@@ -63,12 +65,21 @@ pub fn run(seed: u64, templates: &mut Templates, tracing: bool) -> Outcome {
         world.trace(|| "nobody could tell an older disk from the one that it replaced: nothing is promised".to_owned());
     }
     world.statistics.schedules = 1;
+    count_collections(&mut world);
     world.statistics.simulated_us = world.now_us;
     Outcome {
         seed,
         hash: world.hash(),
         statistics: std::mem::take(&mut world.statistics),
         violation: world.violation.take(),
+    }
+}
+
+fn count_collections(world: &mut World) {
+    let collected = world.nodes.iter().filter_map(SimNode::open).map(|open| open.replica.view().collected_tombstones);
+    let counts = [(FaultKind::TombstoneCollected, collected.sum()), (FaultKind::BegunAgain, world.watch.begun_again)];
+    for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+        *world.statistics.faults.entry(kind).or_default() += count;
     }
 }
 
@@ -93,6 +104,7 @@ fn begin(world: &mut World) {
 fn make_peace(world: &mut World) {
     world.trace(|| "peace".to_owned());
     world.clients.rest();
+    world.bound_rests = true;
     world.network.heal();
     for at in 0..world.nodes.len() {
         let now_us = world.now_us;
@@ -125,11 +137,39 @@ fn reckon(world: &mut World) -> Result<(), Violation> {
         write_once_more(world, at, key)?;
     }
     wait_until(world, "everything is at rest after the last writes", is_at_rest)?;
+    deletes_are_collected(world, &keys)?;
     judge(&world.records, &world.watch)?;
     compare_stores(world, &keys)?;
     let members = healthy(world);
     let all_there = world.directory.configuration.voters.len() == members.len();
     if world.plan.comparisons.is_empty() || !all_there { Ok(()) } else { compare_copies(world, &members) }
+}
+
+/// After the faults, what is deleted is collected everywhere, and some of it is written again.
+fn deletes_are_collected(world: &mut World, keys: &[Key]) -> Result<(), Violation> {
+    let members = healthy(world);
+    // A member that is not there holds the bound back.
+    if world.plan.tombstone_life_ms == 0 || world.directory.configuration.members().len() != members.len() {
+        return Ok(());
+    }
+    for (number, key) in keys.iter().enumerate().step_by(2) {
+        change_once_more(world, members[(number + 1) % members.len()], key, OperationKind::Delete)?;
+    }
+    let unix_ms = members.iter().map(|at| world.nodes[*at].clock.now(world.now_us).unix_ms).min();
+    let through = time_at(unix_ms.unwrap_or(0));
+    world.bound_rests = false;
+    let is_kept = |world: &World, at: &usize, key: &Key| {
+        let register = world.nodes[*at].open().and_then(|open| open.store.register(key).ok());
+        let held = register.and_then(|(register, _)| register.chosen);
+        held.is_some_and(|held| is_collected(held.ballot, &held.revision, through))
+    };
+    let kept = |world: &World| members.iter().any(|at| keys.iter().any(|key| is_kept(world, at, key)));
+    wait_until(world, "what is deleted is collected", |world| !kept(world))?;
+    world.bound_rests = true;
+    for (number, key) in keys.iter().enumerate().step_by(4) {
+        write_once_more(world, members[number % members.len()], key)?;
+    }
+    wait_until(world, "everything is at rest after the collection", is_at_rest)
 }
 
 /// Nodes that compare equal copies find them equal.
@@ -276,7 +316,11 @@ fn describe(world: &World) -> String {
 /// After the faults, a write through any node ends well.
 fn write_once_more(world: &mut World, at: usize, key: &Key) -> Result<(), Violation> {
     let body = Bytes::from(format!("{{\"last\":{}}}", world.records.len()));
-    let operation = Operation { kind: OperationKind::Put(body), condition: Condition::Any, request: None };
+    change_once_more(world, at, key, OperationKind::Put(body))
+}
+
+fn change_once_more(world: &mut World, at: usize, key: &Key, kind: OperationKind) -> Result<(), Violation> {
+    let operation = Operation { kind, condition: Condition::Any, request: None };
     let call = world.begin_call(0, at, key.clone(), Call::Write { operation, generated: false }, None);
     let deadline_us = world.now_us + WRITE_US;
     while world.records[call].ended.is_none() && world.now_us < deadline_us && world.violation.is_none() {
@@ -302,11 +346,11 @@ fn compare_stores(world: &World, keys: &[Key]) -> Result<(), Violation> {
         if !invariant_one_value_per_ballot(registers.iter().map(|(_, register)| register)) {
             return Err(Violation::new("I2: one value for each ballot", format!("{key:?}: {registers:?}")));
         }
-        let needed = newest_acknowledged(&world.records, key);
+        let needed = newest_acknowledged(&world.records, &world.watch, key);
         for (at, register) in &registers {
-            let here = register.chosen.as_ref().map_or(0, |held| held.revision.version);
+            let here = world.watch.place_of_held(key, register.chosen.as_ref());
             if here < needed {
-                let text = format!("node {at}, {key:?}: version {here}, and {needed} was acknowledged");
+                let text = format!("node {at}, {key:?}: the state at {here}, and the one at {needed} was acknowledged");
                 return Err(Violation::new("G1: nothing acknowledged is lost", text));
             }
         }

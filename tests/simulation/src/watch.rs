@@ -2,13 +2,15 @@
 //! invariants, and against what any node was ever seen to hold chosen.
 
 use crate::faults::FaultKind;
+use crate::generations::{self, Versions, place};
 use crate::history::Violation;
 use crate::world::World;
 use coequal_protocol::operation::invariant_history_ends_with_own_stamp;
 use coequal_protocol::register::{
     invariant_chosen_is_accepted_and_fed, invariant_promise_covers_accepted, invariant_promise_never_falls,
 };
-use coequal_protocol::{Ballot, Held, Key, Message, Register, RequestId, Revision};
+use coequal_protocol::tombstone_collection::has_collected;
+use coequal_protocol::{Ballot, Change, Held, Key, Message, Register, RequestId, Revision};
 use coequal_types::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,17 +29,22 @@ pub struct Chosen {
 /// What was seen.
 #[derive(Default)]
 pub struct Watch {
-    /// For each document its versions.
-    pub chosen: BTreeMap<Key, BTreeMap<u64, Chosen>>,
+    /// For each document its states by their places.
+    pub chosen: BTreeMap<Key, Versions>,
+    /// The highest time up to which tombstones may have been collected; 0 where none is.
+    pub collected: u64,
+    /// Documents that were written again after their tombstones were collected.
+    pub begun_again: u64,
     values: BTreeMap<(Key, Ballot), Arc<Revision>>,
     registers: BTreeMap<(usize, Key), Register>,
-    /// Version that was acknowledged, and when, for each document.
+    /// When each acknowledged write was, and the place of its state, for each document.
     pub acknowledged: BTreeMap<Key, Vec<(u64, u64)>>,
 }
 
 impl Watch {
     /// One register of one node, after a turn.
-    fn look(&mut self, at: usize, key: &Key, register: Register) -> Result<(), Violation> {
+    /// `collected`: the bound that this node goes by.
+    fn look(&mut self, at: usize, key: &Key, register: Register, collected: u64) -> Result<(), Violation> {
         let broken = |rule, text: String| Err(Violation::new(rule, format!("node {at}, {key:?}: {text}")));
         if !invariant_promise_covers_accepted(&register) {
             return broken("I4: a promise covers what is accepted", format!("{register:?}"));
@@ -48,6 +55,7 @@ impl Watch {
         let slot = (at, key.clone());
         if let Some(before) = self.registers.get(&slot)
             && !invariant_promise_never_falls(before, &register)
+            && !falls_by_collecting(before, &register, collected)
         {
             return broken("I4: nothing is taken back", format!("{before:?} became {register:?}"));
         }
@@ -73,35 +81,57 @@ impl Watch {
     /// Every chosen revision continues the one history of its document.
     pub fn look_at_chosen(&mut self, key: &Key, revision: &Arc<Revision>) -> Result<(), Violation> {
         let versions = self.chosen.entry(key.clone()).or_default();
-        if let Some(known) = versions.get(&revision.version)
-            && known.stamp == revision.stamp
-            && known.revision.is_some()
+        if let Some(at) = generations::place_of(versions, revision.version, revision.stamp)
+            && versions.get(&at).is_some_and(|known| known.revision.is_some())
         {
             return Ok(());
         }
         if !invariant_history_ends_with_own_stamp(revision) {
             return Err(Violation::new("a history ends with its own stamp", format!("{key:?}: {revision:?}")));
         }
+        let generation = generations::generation_of(versions, revision, self.collected);
+        self.begun_again += u64::from(!versions.is_empty() && generation > generations::newest(versions));
         for entry in &revision.history {
             let request = entry.request.map(|(id, _)| id);
             let fresh = Chosen { stamp: entry.stamp, request, revision: None };
-            let known = versions.entry(entry.version).or_insert(fresh);
+            let known = versions.entry(place(generation, entry.version)).or_insert(fresh);
             if known.stamp != entry.stamp {
                 let text = format!("{key:?} version {}: {} and {}", entry.version, known.stamp, entry.stamp);
                 return Err(Violation::new("one history for each document", text));
             }
         }
-        if let Some(known) = versions.get_mut(&revision.version) {
+        if let Some(known) = versions.get_mut(&place(generation, revision.version)) {
             known.revision = Some(Arc::clone(revision));
         }
         Ok(())
     }
 
-    /// The newest version of a document that was acknowledged by a time.
+    /// Where a state of a document stands; one that was never seen is taken for one of the newest generation.
+    pub fn place_of(&self, key: &Key, version: u64, stamp: Ballot) -> u64 {
+        let Some(versions) = self.chosen.get(key) else { return version };
+        generations::place_of(versions, version, stamp).unwrap_or_else(|| place(generations::newest(versions), version))
+    }
+
+    /// Where a store stands that holds this of a document.
+    pub fn place_of_held(&self, key: &Key, held: Option<&Held>) -> u64 {
+        match held {
+            Some(held) => self.place_of(key, held.revision.version, held.revision.stamp),
+            None => self.chosen.get(key).and_then(|versions| generations::gone(versions, self.collected)).unwrap_or(0),
+        }
+    }
+
+    /// The place of the newest state of a document that was acknowledged by a time.
     pub fn acknowledged_by(&self, key: &Key, by_us: u64) -> u64 {
         let all = self.acknowledged.get(key).map_or(&[] as &[(u64, u64)], Vec::as_slice);
         all.iter().filter(|(at_us, _)| *at_us <= by_us).map(|(_, version)| *version).max().unwrap_or(0)
     }
+}
+
+/// Whether a register lost nothing but what its node may forget.
+fn falls_by_collecting(before: &Register, register: &Register, collected: u64) -> bool {
+    let mut forgetful = before.clone();
+    forgetful.apply(&Change::Collect { through: collected });
+    has_collected(before, collected) && invariant_promise_never_falls(&forgetful, register)
 }
 
 impl World {
@@ -111,8 +141,9 @@ impl World {
         let mut broken = open.replica.broken_invariant().map(|name| Violation::new(name, format!("node {at}")));
         for key in touched {
             let Ok((register, _)) = open.store.register(key) else { continue };
+            let collected = open.replica.configuration().low_bound.collected;
             if broken.is_none() {
-                broken = self.watch.look(at, key, register).err();
+                broken = self.watch.look(at, key, register, collected).err();
             }
         }
         broken.into_iter().for_each(|violation| self.found(violation));
@@ -140,7 +171,7 @@ impl World {
         for key in self.watch.acknowledged.keys() {
             let needed = self.watch.acknowledged_by(key, point_us.saturating_sub(1));
             let here = match open.store.chosen(key) {
-                Ok(held) => held.map_or(0, |held| held.revision.version),
+                Ok(held) => self.watch.place_of_held(key, held.as_ref()),
                 // Damage is found when it is read; nothing is served from it.
                 Err(error) if error.is_disk_full() || self.damaged_nodes.contains(&at) => continue,
                 Err(error) => {
@@ -149,7 +180,9 @@ impl World {
                 }
             };
             if here < needed {
-                let text = format!("node {at}, {key:?}: holds version {here}, and {needed} was acknowledged before");
+                let text = format!(
+                    "node {at}, {key:?}: holds the state at {here}, and the one at {needed} was acknowledged before"
+                );
                 broken = Some(Violation::new("G4: ONLINE means aligned", text));
             }
         }

@@ -263,7 +263,8 @@ impl World {
                 self.statistics.written += 1;
                 remembers.token = remembers.token.max(Some(*stamp));
                 remembers.seen.insert(key.clone(), (*version, *stamp));
-                self.watch.acknowledged.entry(key).or_default().push((now_us, *version));
+                let place = self.watch.place_of(&key, *version, *stamp);
+                self.watch.acknowledged.entry(key).or_default().push((now_us, place));
             }
             Answer::Found(Some(held)) => {
                 let (version, stamp) = (held.revision.version, held.revision.stamp);

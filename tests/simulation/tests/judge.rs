@@ -167,3 +167,47 @@ fn simulation_two_histories_of_one_document_are_refused() {
     let violation = watch.look_at_chosen(&key(), &Arc::new(other)).expect_err("another version 2");
     assert_eq!(violation.rule, "one history for each document");
 }
+
+/// The document that was written again after its tombstone, version 2, was collected.
+fn again() -> (Arc<Revision>, Answer) {
+    let stamp = Ballot::ordinary(30, NodeId(1), 1);
+    let entry = HistoryEntry { stamp, version: 1, effect: Effect::Created, request: Some((RequestId(9), 0)) };
+    let revision = Revision { version: 1, stamp, body: Some(Bytes::from_static(b"{}")), history: vec![entry] };
+    (Arc::new(revision), Answer::Written { version: 1, stamp, effect: Effect::Created })
+}
+
+/// Deleted, collected, and written again while nobody else did anything; then one call more.
+fn judge_after_collection(last: Record) -> Result<(), coequal_simulation::history::Violation> {
+    let mut watch = watch(&[(&[7], false), (&[7, 8], true)]);
+    watch.collected = stamp(2).time;
+    let (revision, answer) = again();
+    watch.look_at_chosen(&key(), &revision).unwrap();
+    let records = [
+        call(0, put(7), 0, Some((10, written(1)))),
+        call(1, put(8), 15, Some((30, written(2)))),
+        call(2, Call::Read, 31, Some((40, Answer::Found(None)))),
+        call(0, put(9), 50, Some((60, answer))),
+        last,
+    ];
+    judge(&records, &watch)
+}
+
+#[test]
+fn simulation_versions_begin_again_only_behind_a_collected_tombstone() {
+    let mut kept = watch(&[(&[7], false), (&[7, 8], true)]);
+    kept.collected = stamp(2).time - 1;
+    assert_eq!(kept.look_at_chosen(&key(), &again().0).unwrap_err().rule, "one history for each document");
+    let mut alive = watch(TWO);
+    alive.collected = stamp(2).time;
+    assert_eq!(alive.look_at_chosen(&key(), &again().0).unwrap_err().rule, "one history for each document");
+}
+
+#[test]
+fn simulation_what_was_collected_does_not_come_back() {
+    let refused = |answer| judge_after_collection(call(2, Call::Read, 61, Some((70, answer)))).unwrap_err().rule;
+    let (revision, _) = again();
+    let held = Held { ballot: revision.stamp, revision };
+    judge_after_collection(call(2, Call::Read, 61, Some((70, Answer::Found(Some(held)))))).unwrap();
+    assert_eq!(refused(found(&[7])), "one order that agrees with real time");
+    assert_eq!(refused(Answer::Found(None)), "one order that agrees with real time");
+}

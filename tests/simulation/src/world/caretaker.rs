@@ -21,7 +21,7 @@ use std::sync::Arc;
 const TICK_US: u64 = 50_000;
 const PING_EVERY_MS: u64 = 150;
 const CARETAKE_EVERY_MS: u64 = 100;
-const REPORT_AGE_MAX_MS: u64 = 3_000;
+pub(super) const REPORT_AGE_MAX_MS: u64 = 3_000;
 
 /// What the system database holds.
 #[derive(Debug, Clone)]
@@ -63,7 +63,8 @@ impl World {
         }
         self.refresh(at);
         self.keep(at);
-        if self.plan.membership && now_ms.saturating_sub(self.nodes[at].caretook_ms) >= CARETAKE_EVERY_MS {
+        let cares = self.plan.membership || self.plan.tombstone_life_ms > 0;
+        if cares && now_ms.saturating_sub(self.nodes[at].caretook_ms) >= CARETAKE_EVERY_MS {
             self.nodes[at].caretook_ms = now_ms;
             self.take_care(at);
         }
@@ -80,7 +81,7 @@ impl World {
         let others = node.entries.iter().map(|entry| entry.id).filter(|peer| *peer != node.id);
         let unreachable = others.map(|peer| (peer, node.detector.unreachable_ms(peer, 0, now_ms)));
         let unreachable_ms = unreachable.filter(|(_, ms)| *ms > 0).collect();
-        Report { status: node.status(), epoch, aligned_epoch, unreachable_ms }
+        Report { status: node.status(), epoch, aligned_epoch, unreachable_ms, bound_word: self.bound_word(at) }
     }
 
     fn ping(&mut self, at: usize) {
@@ -180,9 +181,15 @@ impl World {
         if configuration.all_voters().into_iter().find(reachable) != Some(node.id) || !self.is_connected(at) {
             return;
         }
+        if !self.plan.membership {
+            return self.step_bound(at, &configuration);
+        }
         self.note_learners(at, &configuration);
         let views = self.views(at, &configuration);
-        let Some(next) = next_change(&configuration, &views) else { return self.forget_removed() };
+        let Some(next) = next_change(&configuration, &views) else {
+            self.forget_removed();
+            return self.step_bound(at, &configuration);
+        };
         if self.directory.configuration.epoch != configuration.epoch {
             return;
         }

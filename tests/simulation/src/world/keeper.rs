@@ -153,18 +153,19 @@ impl World {
                 self.nodes[at].volume.folder = None;
                 self.nodes[at].volume.held = false;
             }
-            (Sharing::Deploy, None) => self.start_deploy(at),
+            (Sharing::Deploy, None) => self.start_deploy(at, configuration),
             (Sharing::Forgot, _) => self.faulty(at, "what this node has promised is gone with its copy".to_owned()),
             _ => {}
         }
     }
 
-    fn start_deploy(&mut self, at: usize) {
+    fn start_deploy(&mut self, at: usize, configuration: &Configuration) {
         match self.make_store() {
             Ok((disk, store)) => {
                 self.nodes[at].volume.staging = Some(disk);
                 let (store, progress) = (Arc::new(store), CopyProgress::default());
-                let deploy = Deploy { store, progress, request: 0, deadline_ms: 0, asked: None };
+                let joined = joined_at(configuration, self.nodes[at].id);
+                let deploy = Deploy { store, joined, progress, request: 0, deadline_ms: 0, asked: None };
                 self.statistics.count(FaultKind::Deployed);
                 self.nodes[at].place = Place::Deploying(Box::new(deploy));
             }
@@ -183,6 +184,10 @@ impl World {
 
     /// A folder of another node: its chosen revisions are a beginning, its promises are left behind.
     fn head_start(&mut self, at: usize, configuration: &Configuration, copied: &Store) -> Result<(), StorageError> {
+        if !knows_what_is_collected(copied, configuration) {
+            self.nodes[at].volume.folder = None;
+            return Ok(());
+        }
         let (disk, store) = self.make_store()?;
         for body in copied.scan(None, b"", usize::MAX, usize::MAX)? {
             append_chosen(&store, body)?;
@@ -233,7 +238,7 @@ impl World {
         let node = &mut self.nodes[at];
         let me = node.id;
         let Place::Deploying(deploy) = &mut node.place else { return };
-        if !configuration.is_member(me) {
+        if !configuration.is_member(me) || deploy.joined != joined_at(&configuration, me) {
             node.place = Place::NotHere;
             node.volume.staging = None;
             return;
@@ -313,6 +318,16 @@ impl World {
             Err(error) => self.faulty(at, error.to_string()),
         }
     }
+}
+
+fn joined_at(configuration: &Configuration, node: NodeId) -> u64 {
+    configuration.joined.get(&node).copied().unwrap_or(0)
+}
+
+/// Whether a folder was copied when nothing had been collected that it might still hold alive.
+fn knows_what_is_collected(copied: &Store, configuration: &Configuration) -> bool {
+    let theirs = copied.meta(META_CONFIGURATION).and_then(|json| serde_json::from_slice::<Configuration>(&json).ok());
+    theirs.map_or(0, |theirs| theirs.low_bound.collected) == configuration.low_bound.collected
 }
 
 fn write_range(deploy: &mut Deploy, bodies: Vec<ChosenBody>) -> Result<(), StorageError> {

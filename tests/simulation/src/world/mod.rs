@@ -11,6 +11,7 @@ pub mod node;
 mod replica_loop;
 mod keeper;
 mod caretaker;
+pub mod tombstones;
 
 pub use caretaker::Directory;
 pub use disk::SimDisk;
@@ -129,6 +130,8 @@ pub struct World {
     pub damaged_nodes: BTreeSet<usize>,
     /// A peer that was asked has forgotten what a node had told it that now has an older disk.
     pub rollback_forgotten: bool,
+    /// The low bound stays where it is.
+    pub bound_rests: bool,
     processes: u64,
     hash: u64,
     touched: Vec<Key>,
@@ -171,6 +174,7 @@ impl World {
             damaged: None,
             damaged_nodes: BTreeSet::new(),
             rollback_forgotten: false,
+            bound_rests: false,
             processes: 0,
             hash: 0,
             touched: Vec::new(),

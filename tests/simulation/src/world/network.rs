@@ -2,6 +2,7 @@
 
 use crate::random::Random;
 use coequal_protocol::Message;
+use coequal_protocol::tombstone_collection::MemberWord;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub struct Report {
     pub aligned_epoch: u64,
     /// Whom it does not reach, and for how long in milliseconds.
     pub unreachable_ms: BTreeMap<NodeId, u64>,
+    /// Its word on the collection of tombstones, if its copy is open.
+    pub bound_word: Option<MemberWord>,
 }
 
 /// What travels.

@@ -66,6 +66,8 @@ pub struct Open {
 pub struct Deploy {
     /// The staging store.
     pub store: Arc<Store>,
+    /// The epoch at which this node was taken in when it began: an older copy misses what was collected since.
+    pub joined: u64,
     /// How far it is.
     pub progress: CopyProgress,
     /// Number of the last request, and when it is given up.
