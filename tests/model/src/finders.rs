@@ -2,7 +2,7 @@
 
 use crate::common::{joint, returning};
 use crate::explore::{Small, exhaust};
-use crate::{changes, collecting, scenarios, simulation};
+use crate::{changes, collecting as world_of_collecting, scenarios, simulation, tombstones};
 use coequal_protocol::faults::{Broken, Fault};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -60,7 +60,7 @@ impl Effort {
 pub fn find(fault: Fault, effort: Effort, all: bool) -> Verdict {
     let mut verdict = Verdict { fault, findings: Vec::new(), reached: 0 };
     type Finder = fn(Fault, Effort) -> (Option<Finding>, u64);
-    let finders: [Finder; 7] = [documents, alignments, joint_changes, collections, aligning, model, walks];
+    let finders: [Finder; 8] = [documents, alignments, joint_changes, collections, aligning, collecting, model, walks];
     for finder in finders {
         let began = Instant::now();
         let (found, reached) = finder(fault, effort);
@@ -95,11 +95,22 @@ fn model(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
 }
 
 /// The full searches of nodes that align.
-fn aligning(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
+pub fn aligning(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
+    searches(changes::all(), fault, effort.model)
+}
+
+/// The full searches of nodes that collect tombstones.
+pub fn collecting(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
+    searches(tombstones::all(), fault, effort.model)
+}
+
+/// Searches one after the other, until one has found something wrong.
+pub fn searches<S: Small>(all: Vec<S>, fault: impl Into<Option<Fault>>, states_max: usize) -> (Option<Finding>, u64) {
+    let fault = fault.into();
     let (mut states, mut reached) = (0, 0);
-    for bounds in changes::all() {
-        let name = bounds.name();
-        let found = exhaust(bounds, Some(fault), effort.model);
+    for small in all {
+        let name = small.name();
+        let found = exhaust(small, fault, states_max);
         states += found.states;
         reached += found.reached;
         if let Some(what) = found.violation {
@@ -152,7 +163,7 @@ fn joint_changes(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
 /// The random schedules of a document whose tombstones are collected.
 fn collections(fault: Fault, effort: Effort) -> (Option<Finding>, u64) {
     schedules(fault, "schedules of collecting", effort.collections, |seed| {
-        collecting::run(seed, collecting::Fault::None).failure
+        world_of_collecting::run(seed, world_of_collecting::Fault::None).failure
     })
 }
 

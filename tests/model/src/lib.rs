@@ -9,6 +9,7 @@ pub mod explore;
 pub mod finders;
 pub mod register;
 pub mod scenarios;
+pub mod tombstones;
 
 /// The worlds of the protocol's own random tests.
 #[path = "../../../node/protocol/tests/common/mod.rs"]
