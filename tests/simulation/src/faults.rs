@@ -52,6 +52,12 @@ pub enum FaultKind {
     LowBoundStep,
     TombstoneCollected,
     BegunAgain,
+    MachineLost,
+    RecoveryRefused,
+    ForcedRecovery,
+    AcknowledgedLost,
+    LostCameBack,
+    LostSetAside,
 }
 
 use FaultKind::*;

@@ -2,8 +2,9 @@
 //! disks that go wrong as a seed says. The same seed gives the same events, so what is found can be looked at.
 //!
 //! Rooms: [`plan`] and [`faults`] (what a schedule is made of), [`world`] (machines, network, time), [`workload`]
-//! (clients), [`watch`], [`check`] and [`generations`] (what must hold at each moment and of what clients saw), [`schedule`] (one from
-//! beginning to verdict), [`search`] and [`report`] (many of them).
+//! (clients), [`watch`], [`check`] and [`generations`] (what must hold at each moment and of what clients saw),
+//! [`schedule`] (one from beginning to verdict), [`recovery`] (what comes in between where a majority is lost for good),
+//! [`search`] and [`report`] (many of them).
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 
@@ -20,6 +21,7 @@ pub mod generations;
 pub mod workload;
 pub mod watch;
 pub mod check;
+pub mod recovery;
 pub mod schedule;
 pub mod search;
 pub mod report;

@@ -44,7 +44,12 @@ pub struct Plan {
     pub comparisons: Vec<(u64, usize)>,
     /// The life that nodes promise to request ids, in milliseconds: what was deleted before is collected. 0: never.
     pub tombstone_life_ms: u64,
+    /// A majority of the machines is lost for good after the faults, by this chance.
+    pub majority_lost: Option<u64>,
 }
+
+/// Chance of its own for the loss of a majority: no seed of `seeds.txt` draws it, so those end as they did.
+const LOSS: u64 = 0x10eb;
 
 /// Identity of the database of all schedules.
 pub const DATABASE: u128 = 0xc0e9_0a1d;
@@ -90,10 +95,12 @@ impl Plan {
             batches: 0,
             comparisons: Vec::new(),
             tombstone_life_ms: 0,
+            majority_lost: None,
         };
         plan.draw_faults(&mut random);
         plan.draw_extras(&mut Random::new(seed ^ 0xe47a5));
         plan.draw_collection(&mut Random::new(seed ^ 0x70b5));
+        plan.draw_loss(&mut Random::new(seed ^ LOSS));
         plan
     }
 
@@ -129,6 +136,13 @@ impl Plan {
         if random.chance(20) {
             self.tombstone_life_ms = random.pick(&[50, 150, 400, 800]).unwrap_or(400);
         }
+    }
+
+    /// A tenth of the schedules loses a majority for good: every sixth of those whose nodes change no configuration till
+    /// then, so that the moment of the loss is not in the middle of a step of membership.
+    fn draw_loss(&mut self, random: &mut Random) {
+        let loses = random.chance(16) && !self.membership;
+        self.majority_lost = loses.then(|| random.number());
     }
 
     /// How long a process that ended stays away.

@@ -5,6 +5,7 @@ use crate::faults::FaultKind;
 use crate::history::{Answer, Call, Violation};
 use crate::plan::{Plan, Templates};
 use crate::random::Random;
+use crate::recovery;
 use crate::report::Statistics;
 use crate::world::disk::Survival;
 use crate::world::node::{Place, SimNode};
@@ -18,12 +19,14 @@ use coequal_protocol::{Key, Register};
 use coequal_types::{Configuration, DatabaseStatus};
 
 /// After the faults everything is ONLINE within this.
-const PEACE_US: u64 = 30_000_000;
-const LOOK_US: u64 = 100_000;
+pub(crate) const PEACE_US: u64 = 30_000_000;
+/// A comparison gives a peer up that answers nothing for this long.
+const STALLED_US: u64 = 20_000_000;
+pub(crate) const LOOK_US: u64 = 100_000;
 /// A node tries every half second whether a full disk has space again; writing then takes a moment.
 const SPACE_US: u64 = 600_000;
 /// A write of the end is acknowledged within this.
-const WRITE_US: u64 = 5_000_000;
+pub(crate) const WRITE_US: u64 = 5_000_000;
 
 /// What came of a schedule.
 #[derive(Debug, Clone)]
@@ -55,6 +58,7 @@ pub fn run(seed: u64, templates: &mut Templates, tracing: bool) -> Outcome {
     begin(&mut world);
     let until_us = world.plan.faults_us + 500_000;
     world.run_until(until_us);
+    world.lose_majority();
     make_peace(&mut world);
     if world.violation.is_none()
         && let Err(violation) = reckon(&mut world)
@@ -127,6 +131,7 @@ fn make_peace(world: &mut World) {
 
 fn reckon(world: &mut World) -> Result<(), Violation> {
     whole_disks_are_not_called_damaged(world)?;
+    recovery::recover(world)?;
     let space_us = world.now_us + SPACE_US;
     wait_until(world, "everything comes ONLINE after the faults", is_at_rest)?;
     space_is_noticed(world, space_us)?;
@@ -139,10 +144,16 @@ fn reckon(world: &mut World) -> Result<(), Violation> {
     wait_until(world, "everything is at rest after the last writes", is_at_rest)?;
     deletes_are_collected(world, &keys)?;
     judge(&world.records, &world.watch)?;
+    recovery::nothing_is_mixed_in(world)?;
     compare_stores(world, &keys)?;
     let members = healthy(world);
     let all_there = world.directory.configuration.voters.len() == members.len();
-    if world.plan.comparisons.is_empty() || !all_there { Ok(()) } else { compare_copies(world, &members) }
+    // A forced recovery may leave one alone: there is nobody to compare with.
+    if world.plan.comparisons.is_empty() || !all_there || members.len() == 1 {
+        Ok(())
+    } else {
+        compare_copies(world, &members)
+    }
 }
 
 /// After the faults, what is deleted is collected everywhere, and some of it is written again.
@@ -177,6 +188,9 @@ fn compare_copies(world: &mut World, members: &[usize]) -> Result<(), Violation>
     let rule = "equal copies are found equal";
     let view = |world: &World, at: usize| world.nodes[at].open().map(|open| open.replica.view().comparison);
     let rests = |world: &World| members.iter().all(|at| view(world, *at).is_some_and(|view| view.running.is_none()));
+    // One that had begun before a majority was lost gives each of the lost up in its own time.
+    let given_up_us = world.now_us + STALLED_US * world.lost.len() as u64;
+    world.run_until(given_up_us);
     wait_until(world, "comparisons end", rests)?;
     let ended = |world: &World| -> Vec<u64> {
         members.iter().map(|at| view(world, *at).map_or(0, |view| view.totals.ended)).collect()
@@ -246,7 +260,7 @@ impl World {
     }
 }
 
-fn is_at_rest(world: &World) -> bool {
+pub(crate) fn is_at_rest(world: &World) -> bool {
     let healthy = healthy(world);
     // Nothing is left in a queue either: what nobody waits for any more takes no memory for ever.
     let settled = |at: &usize| {
@@ -271,7 +285,11 @@ fn same_heads(world: &World, nodes: &[usize]) -> bool {
     })
 }
 
-fn wait_until(world: &mut World, rule: &'static str, holds: impl Fn(&World) -> bool) -> Result<(), Violation> {
+pub(crate) fn wait_until(
+    world: &mut World,
+    rule: &'static str,
+    holds: impl Fn(&World) -> bool,
+) -> Result<(), Violation> {
     let deadline_us = world.now_us + PEACE_US;
     while !holds(world) {
         if world.violation.is_some() {
@@ -286,7 +304,7 @@ fn wait_until(world: &mut World, rule: &'static str, holds: impl Fn(&World) -> b
     Ok(())
 }
 
-fn describe(world: &World) -> String {
+pub(crate) fn describe(world: &World) -> String {
     let configuration = &world.directory.configuration;
     let node = |at: usize| {
         let node = &world.nodes[at];
@@ -314,7 +332,7 @@ fn describe(world: &World) -> String {
 }
 
 /// After the faults, a write through any node ends well.
-fn write_once_more(world: &mut World, at: usize, key: &Key) -> Result<(), Violation> {
+pub(crate) fn write_once_more(world: &mut World, at: usize, key: &Key) -> Result<(), Violation> {
     let body = Bytes::from(format!("{{\"last\":{}}}", world.records.len()));
     change_once_more(world, at, key, OperationKind::Put(body))
 }
@@ -338,7 +356,7 @@ fn change_once_more(world: &mut World, at: usize, key: &Key, kind: OperationKind
 }
 
 /// Nothing acknowledged is lost, and all copies and their feeds are equal.
-fn compare_stores(world: &World, keys: &[Key]) -> Result<(), Violation> {
+pub(crate) fn compare_stores(world: &World, keys: &[Key]) -> Result<(), Violation> {
     let nodes = healthy(world);
     for key in keys {
         let registers: Vec<(usize, Register)> =

@@ -112,12 +112,36 @@ impl Watch {
         generations::place_of(versions, version, stamp).unwrap_or_else(|| place(generations::newest(versions), version))
     }
 
-    /// Where a store stands that holds this of a document.
+    /// Where a store stands that holds this of a document. Nothing: before the first state, or behind the last tombstone
+    /// that was collected, also where the document was written again since.
     pub fn place_of_held(&self, key: &Key, held: Option<&Held>) -> u64 {
-        match held {
-            Some(held) => self.place_of(key, held.revision.version, held.revision.stamp),
-            None => self.chosen.get(key).and_then(|versions| generations::gone(versions, self.collected)).unwrap_or(0),
+        match (held, self.chosen.get(key)) {
+            (Some(held), _) => self.place_of(key, held.revision.version, held.revision.stamp),
+            (None, Some(versions)) => generations::absences(versions, self.collected).pop().unwrap_or(0),
+            (None, None) => 0,
         }
+    }
+
+    /// A forced recovery: of a document counts from now on what one of these registers holds and was seen chosen, and what
+    /// came before it; all of that counts as acknowledged. Returns the stamps of the states that are lost.
+    pub fn go_back(&mut self, key: &Key, registers: &[Register], now_us: u64) -> Vec<Ballot> {
+        let none = Versions::new();
+        let versions = self.chosen.get(key).unwrap_or(&none);
+        // What was chosen may be on a survivor as accepted only, or as what something accepted was made of.
+        let accepted = |register: &Register| {
+            let history = register.accepted.iter().flat_map(|held| &held.revision.history);
+            history.filter_map(|entry| generations::place_of(versions, entry.version, entry.stamp)).max()
+        };
+        let place = |register: &Register| {
+            self.place_of_held(key, register.chosen.as_ref()).max(accepted(register).unwrap_or(0))
+        };
+        let newest = registers.iter().map(place).max().unwrap_or(0);
+        let lost = self.chosen.get_mut(key).map(|versions| versions.split_off(&(newest + 1))).unwrap_or_default();
+        self.chosen.retain(|_, versions| !versions.is_empty());
+        let acknowledged = self.acknowledged.entry(key.clone()).or_default();
+        acknowledged.retain(|(_, place)| *place <= newest);
+        acknowledged.push((now_us, newest));
+        lost.values().map(|chosen| chosen.stamp).collect()
     }
 
     /// The place of the newest state of a document that was acknowledged by a time.
@@ -139,6 +163,17 @@ impl World {
     pub(crate) fn watch_turn(&mut self, at: usize, touched: &[Key]) {
         let Some(open) = self.nodes[at].open() else { return };
         let mut broken = open.replica.broken_invariant().map(|name| Violation::new(name, format!("node {at}")));
+        // A lone voter chooses when its disk has something, and no message names the document.
+        let alone = open.replica.configuration().voters.len() == 1;
+        let all = if alone { self.clients.keys() } else { Vec::new() };
+        // Who was given up has a history of its own until it hears of that; nothing of it counts.
+        let touched = if self.lost.contains(&at) {
+            &[]
+        } else if alone {
+            all.as_slice()
+        } else {
+            touched
+        };
         for key in touched {
             let Ok((register, _)) = open.store.register(key) else { continue };
             let collected = open.replica.configuration().low_bound.collected;
@@ -147,6 +182,7 @@ impl World {
             }
         }
         broken.into_iter().for_each(|violation| self.found(violation));
+        self.watch_given_up(at);
     }
 
     /// A store was opened: what it holds was held before, and a crash takes nothing back but what was not on the disk.
@@ -163,6 +199,9 @@ impl World {
 
     /// G4: at the change to ONLINE, everything that was acknowledged before the alignment point is here.
     pub(crate) fn check_online(&mut self, at: usize) {
+        if self.lost.contains(&at) {
+            return;
+        }
         let Some(open) = self.nodes[at].open() else { return };
         let Some(point) = open.replica.aligned() else { return };
         let reading = open.readings.iter().find(|(unix_ms, _)| *unix_ms == point.unix_ms);
@@ -206,6 +245,9 @@ impl World {
     pub(crate) fn watch_recalled(&mut self, at: usize, to: NodeId, message: &Message) {
         let Message::Recalled { durable, .. } = message else { return };
         let (Some(asker), Some(own)) = (self.index_of(to), self.nodes[at].open()) else { return };
+        if self.lost.contains(&asker) {
+            return;
+        }
         let (Some((feed, had)), Some(open)) = (self.nodes[asker].rolled_back, self.nodes[asker].open()) else { return };
         let has = open.opened_at;
         if open.store.feed_id() != feed || has >= had || *durable > has {

@@ -4,9 +4,10 @@
 
 use bytes::Bytes;
 use coequal_protocol::message::{Condition, Operation, OperationKind, Rejection};
-use coequal_protocol::{Ballot, Effect, Held, HistoryEntry, Key, RequestId, Revision};
+use coequal_protocol::{Ballot, Effect, Held, HistoryEntry, Key, Register, RequestId, Revision};
 use coequal_simulation::check::judge;
 use coequal_simulation::history::{Answer, Call, Record};
+use coequal_simulation::recovery::as_known_afterwards;
 use coequal_simulation::watch::Watch;
 use coequal_types::NodeId;
 use std::sync::Arc;
@@ -210,4 +211,37 @@ fn simulation_what_was_collected_does_not_come_back() {
     judge_after_collection(call(2, Call::Read, 61, Some((70, Answer::Found(Some(held)))))).unwrap();
     assert_eq!(refused(found(&[7])), "one order that agrees with real time");
     assert_eq!(refused(Answer::Found(None)), "one order that agrees with real time");
+}
+
+/// A forced recovery of a node that has only the first version, chosen, and this as accepted; then one call more.
+fn judge_after_recovery(accepted: &[u128], last: Record) -> Result<(), coequal_simulation::history::Violation> {
+    let mut watch = watch(TWO);
+    let held =
+        |requests: &[u128]| Some(Held { ballot: stamp(requests.len() as u64), revision: revision(requests, false) });
+    let register = Register { accepted: held(accepted), chosen: held(&[7]), ..Register::default() };
+    let lost = watch.go_back(&key(), &[register], 45);
+    assert_eq!(lost, if accepted.len() == 1 { vec![stamp(2)] } else { vec![] });
+    let mut records = vec![
+        call(0, put(7), 0, Some((10, written(1)))),
+        call(1, put(8), 15, Some((30, written(2)))),
+        call(2, Call::Read, 31, Some((40, found(&[7, 8])))),
+    ];
+    let stand: Vec<bool> = records.iter_mut().map(|record| as_known_afterwards(record, &watch)).collect();
+    assert_eq!(stand, [true, accepted.len() > 1, accepted.len() > 1]);
+    records.push(last);
+    judge(&records, &watch)
+}
+
+#[test]
+fn simulation_only_what_no_survivor_had_may_be_missing_after_a_recovery() {
+    let read = |answer| call(3, Call::Read, 50, Some((60, answer)));
+    let order = "one order that agrees with real time";
+    judge_after_recovery(&[7], read(found(&[7]))).unwrap();
+    assert_eq!(judge_after_recovery(&[7], read(Answer::Found(None))).unwrap_err().rule, order);
+    // What was lost never comes back.
+    let lost = judge_after_recovery(&[7], read(found(&[7, 8]))).unwrap_err();
+    assert_eq!(lost.rule, "every answer is about a chosen state");
+    // A survivor had accepted it, and it was chosen with the lost ones: it has to be there.
+    judge_after_recovery(&[7, 8], read(found(&[7, 8]))).unwrap();
+    assert_eq!(judge_after_recovery(&[7, 8], read(found(&[7]))).unwrap_err().rule, order);
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use coequal_simulation::plan::Templates;
+use coequal_simulation::faults::FaultKind;
+use coequal_simulation::plan::{Plan, Templates};
+use coequal_simulation::report::Statistics;
 use coequal_simulation::schedule::run;
 use coequal_simulation::search::{Bounds, run_many};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const SEARCH: Duration = Duration::from_secs(40);
 /// Fewer than this in that time say nothing; a machine that is busy with other things runs few.
 const SCHEDULES_MIN: u64 = 20;
+/// Schedules that lose a majority for good.
+const RECOVERIES: usize = 25;
 
 #[test]
 fn simulation_the_same_seed_gives_the_same_events() {
@@ -33,6 +37,25 @@ fn simulation_new_schedules_break_no_promise() {
     println!("{statistics}");
     assert!(found.is_empty(), "seed {seed}: {found:?}");
     assert!(statistics.schedules >= SCHEDULES_MIN, "only {} schedules", statistics.schedules);
+}
+
+#[test]
+fn simulation_survivors_go_on_and_the_lost_stay_out() {
+    let (mut templates, mut statistics) = (Templates::default(), Statistics::default());
+    for seed in (1..400).filter(|seed| Plan::new(*seed).majority_lost.is_some()).take(RECOVERIES) {
+        let outcome = run(seed, &mut templates, false);
+        assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
+        statistics.add(&outcome.statistics);
+    }
+    let count = |kind| statistics.faults.get(&kind).copied().unwrap_or(0);
+    assert_eq!(count(FaultKind::ForcedRecovery), RECOVERIES as u64);
+    assert!(
+        count(FaultKind::RecoveryRefused) >= RECOVERIES as u64,
+        "the lost were given up while they had hardly gone"
+    );
+    assert!(count(FaultKind::LostCameBack) >= RECOVERIES as u64);
+    assert!(count(FaultKind::AcknowledgedLost) > 0, "no schedule lost what only lost machines had");
+    assert_eq!(count(FaultKind::LostSetAside), count(FaultKind::LostCameBack));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::history::Violation;
 use coequal_node::replication::replica::Event;
 use coequal_protocol::Message;
 use coequal_protocol::failure_detection::invariant_reached_were_heard_lately;
+use coequal_protocol::forced_recovery::invariant_first_epoch_ends_aligned;
 use coequal_protocol::membership::{MemberView, invariant_joint_ends_aligned, invariant_step_is_safe, next_change};
 use coequal_protocol::quorum::invariant_quorums_intersect;
 use coequal_types::{Configuration, DatabaseStatus, NodeEntry, NodeId};
@@ -130,7 +131,8 @@ impl World {
         let newest = self.nodes[at].open().map(|open| open.replica.configuration()).filter(|c| c.epoch > own.epoch);
         let newest = newest.unwrap_or(own);
         let behind = report.epoch > 0 && report.epoch < newest.epoch;
-        if behind || report.epoch == 0 && newest.is_member(to) {
+        let ought_to_know = newest.is_member(to) || newest.excluded.contains(&to);
+        if behind || report.epoch == 0 && ought_to_know {
             let notice = Arc::new(newest.clone());
             self.send(at, to, Payload::Notice(notice));
         }
@@ -154,7 +156,7 @@ impl World {
         let node = &self.nodes[at];
         let known = node.configuration.as_ref().map_or(0, |configuration| configuration.epoch);
         let news = known < self.directory.configuration.epoch || node.entries != self.directory.entries;
-        if news && self.is_connected(at) {
+        if news && !self.lost.contains(&at) && self.is_connected(at) {
             let directory = Arc::clone(&self.directory);
             let (delay, process) = (self.random.between(500, 40_000), node.process);
             self.schedule(delay, Happening::Directory { node: at, process, directory });
@@ -178,7 +180,11 @@ impl World {
         let node = &self.nodes[at];
         let Some(configuration) = node.configuration.clone() else { return };
         let reachable = |voter: &NodeId| *voter == node.id || node.detector.reaches(*voter);
-        if configuration.all_voters().into_iter().find(reachable) != Some(node.id) || !self.is_connected(at) {
+        if self.lost.contains(&at) || configuration.all_voters().into_iter().find(reachable) != Some(node.id) {
+            return;
+        }
+        self.record_forced(&configuration);
+        if !self.is_connected(at) {
             return;
         }
         if !self.plan.membership {
@@ -196,6 +202,7 @@ impl World {
         let aligned = |node: &NodeId| views.get(node).map_or(0, |view| view.aligned_epoch);
         if !invariant_step_is_safe(&configuration, &next)
             || !invariant_joint_ends_aligned(&configuration, &next, aligned)
+            || !invariant_first_epoch_ends_aligned(&configuration, &next, aligned)
             || !invariant_quorums_intersect(&configuration, &next)
         {
             return self
@@ -267,7 +274,7 @@ impl World {
         directory.entries.iter_mut().filter(|entry| gone.contains(&entry.id)).for_each(|entry| entry.removed = true);
         self.directory = Arc::new(directory);
         for id in gone {
-            if let Some(at) = self.index_of(id) {
+            if let Some(at) = self.index_of(id).filter(|at| !self.lost.contains(at)) {
                 self.stop_for_good(at);
             }
         }

@@ -30,7 +30,7 @@ enum Step {
 
 impl World {
     /// Takes note of a configuration, if it is newer than what the node knows.
-    pub(super) fn note_configuration(&mut self, at: usize, configuration: &Configuration) {
+    pub(crate) fn note_configuration(&mut self, at: usize, configuration: &Configuration) {
         let node = &mut self.nodes[at];
         if node.configuration.as_ref().is_none_or(|known| configuration.epoch > known.epoch) {
             node.configuration = Some(configuration.clone());

@@ -20,6 +20,7 @@ use crate::faults::{Fault, FaultKind};
 use crate::history::{Answer, Record, Violation};
 use crate::plan::Plan;
 use crate::random::{Random, mix};
+use crate::recovery::Forced;
 use crate::report::Statistics;
 use crate::watch::Watch;
 use crate::workload::Clients;
@@ -132,6 +133,10 @@ pub struct World {
     pub rollback_forgotten: bool,
     /// The low bound stays where it is.
     pub bound_rests: bool,
+    /// Machines that are lost for good, as far as the others know.
+    pub lost: BTreeSet<usize>,
+    /// The forced recovery, from its beginning on.
+    pub forced: Option<Forced>,
     processes: u64,
     hash: u64,
     touched: Vec<Key>,
@@ -175,6 +180,8 @@ impl World {
             damaged_nodes: BTreeSet::new(),
             rollback_forgotten: false,
             bound_rests: false,
+            lost: BTreeSet::new(),
+            forced: None,
             processes: 0,
             hash: 0,
             touched: Vec::new(),
@@ -283,6 +290,7 @@ impl World {
     pub(crate) fn send(&mut self, at: usize, to: NodeId, payload: Payload) {
         if let Payload::Message(message) = &payload {
             self.watch_recalled(at, to, message);
+            self.watch_lost_says(at, to, message);
         }
         let node = &self.nodes[at];
         let packet = Packet { from: node.id, incarnation: node.volume.incarnation, process: node.process, to, payload };
@@ -305,7 +313,9 @@ impl World {
         }
         self.processes += 1;
         let process = self.processes;
-        let entries = self.directory.entries.iter().filter(|entry| !entry.removed).cloned().collect();
+        // Who was given up knows the others by its own disk.
+        let given_up = self.lost.contains(&at);
+        let entries = self.directory.entries.iter().filter(|entry| given_up || !entry.removed).cloned().collect();
         let node = &mut self.nodes[at];
         node.process = process;
         node.volume.incarnation += 1;
