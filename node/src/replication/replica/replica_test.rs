@@ -1,28 +1,16 @@
 //! What a replica does by its clock, without peers that answer.
 
-use super::{ClientWrite, Event, Now, Replica, ReplicaStart};
+use super::{ClientWrite, Event, Now, Replica, ReplicaStart, driven_test};
 use crate::storage::{MemoryDisk, Store, StoreIdentity, StoreSettings};
 use coequal_protocol::Key;
 use coequal_protocol::message::{Condition, Message, Operation, OperationKind};
-use coequal_types::{Configuration, DatabaseId, DatabaseSettings, DatabaseStatus, LowBound, NodeId};
+use coequal_types::{Configuration, DatabaseStatus, NodeId};
 use std::sync::Arc;
 
+/// Two voters that were taken in with `epoch`.
 fn configuration(epoch: u64) -> Configuration {
-    let voters = vec![NodeId(1), NodeId(2)];
-    Configuration {
-        name: "orders".parse().unwrap(),
-        uuid: DatabaseId::from_u128(7),
-        epoch,
-        joined: voters.iter().map(|voter| (*voter, epoch)).collect(),
-        voters,
-        joint_with: None,
-        learners: Vec::new(),
-        excluded: Vec::new(),
-        dropped_uuids: Vec::new(),
-        settings: DatabaseSettings::default(),
-        dropped: false,
-        low_bound: LowBound::default(),
-    }
+    let joined = [NodeId(1), NodeId(2)].map(|voter| (voter, epoch)).into();
+    Configuration { joined, ..driven_test::configuration(epoch, 2) }
 }
 
 fn now(monotonic_ms: u64) -> Now {
