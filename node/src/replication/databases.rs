@@ -69,7 +69,7 @@ pub(super) async fn open_own(node: &Arc<Node>) {
     }
 }
 
-/// One look at every database.
+/// One look at every database. Only the node's own task does this: let go half-way, a database would stay busy.
 pub(super) async fn keep(node: &Arc<Node>) {
     if node.state().status == NodeStatus::ShuttingDown {
         return;

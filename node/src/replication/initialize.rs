@@ -11,8 +11,18 @@ use std::time::Instant;
 
 const WRITE_DEADLINE_MS: u64 = 5_000;
 
-/// Makes a cluster of this one node, or finishes what an interrupted call began. True when it is new.
+/// Makes a cluster of this one node, or finishes what an interrupted call began. True when it is new. Goes on to its end
+/// when whoever asked is gone (a client that closes its connection ends only its own waiting), and only once at a time.
 pub(super) async fn run(node: &Arc<Node>) -> Result<bool, ServiceError> {
+    let node = Arc::clone(node);
+    let work = tokio::spawn(async move {
+        let _one_at_a_time = node.initializing.lock().await;
+        begin(&node).await
+    });
+    work.await.unwrap_or(Err(ServiceError::ShuttingDown))
+}
+
+async fn begin(node: &Arc<Node>) -> Result<bool, ServiceError> {
     let known = node.state().cluster;
     if known.is_some() && node.directory.database_path(&DatabaseName::system()).exists() {
         finish(node).await?;
@@ -23,11 +33,31 @@ pub(super) async fn run(node: &Arc<Node>) -> Result<bool, ServiceError> {
             "this node has joined cluster {cluster} and is not ready yet; wait for it"
         )));
     }
+    let configuration = match left_behind(node) {
+        Some(configuration) => configuration,
+        None => make_system(node).await?,
+    };
+    let cluster = configuration.uuid;
+    node.directory.set_cluster(cluster).map_err(|e| ServiceError::Conflict(e.to_string()))?;
+    node.state().cluster = Some(cluster);
+    node.network.set_cluster(cluster);
+    databases::note_configuration(node, configuration);
+    tracing::info!(%cluster, "cluster initialised");
+    finish(node).await?;
+    Ok(true)
+}
+
+/// The system database that a process of before made here; it ended before the node's identity named the cluster.
+fn left_behind(node: &Node) -> Option<Configuration> {
+    let found = node.state().databases.get(&DatabaseName::system()).map(|known| known.configuration.clone());
+    found.filter(|configuration| configuration.voters == [node.id])
+}
+
+async fn make_system(node: &Arc<Node>) -> Result<Configuration, ServiceError> {
     // The system database's UUID is the cluster's: one identity, one place where it is written first.
-    let cluster = node.settings.cluster.unwrap_or_else(ClusterId::new_v4);
     let configuration = Configuration {
         name: DatabaseName::system(),
-        uuid: cluster,
+        uuid: node.settings.cluster.unwrap_or_else(ClusterId::new_v4),
         epoch: 1,
         voters: vec![node.id],
         joint_with: None,
@@ -39,16 +69,8 @@ pub(super) async fn run(node: &Arc<Node>) -> Result<bool, ServiceError> {
         dropped: false,
         low_bound: LowBound::default(),
     };
-    let store = databases::create(node, &configuration).await.map_err(|e| ServiceError::Conflict(e.to_string()))?;
-    drop(store);
-    node.directory.set_cluster(cluster).map_err(|e| ServiceError::Conflict(e.to_string()))?;
-    node.state().cluster = Some(cluster);
-    node.network.set_cluster(cluster);
-    databases::note_configuration(node, configuration);
-    databases::keep(node).await;
-    tracing::info!(%cluster, "cluster initialised");
-    finish(node).await?;
-    Ok(true)
+    databases::create(node, &configuration).await.map_err(|e| ServiceError::Conflict(e.to_string()))?;
+    Ok(configuration)
 }
 
 /// The first documents of the system database; written again harmlessly.

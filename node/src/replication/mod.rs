@@ -81,6 +81,7 @@ pub async fn start(
         state: Mutex::new(state),
         routes: RwLock::new(HashMap::new()),
         wake: Notify::new(),
+        initializing: tokio::sync::Mutex::new(()),
         renewal: Notify::new(),
     });
     let running = RunningNode::start(Arc::clone(&node), events).await;

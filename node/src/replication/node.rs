@@ -140,6 +140,8 @@ pub(super) struct Node {
     pub routes: RwLock<HashMap<DatabaseId, ReplicaHandle>>,
     /// Wakes the node's loop: something that it decides on has changed.
     pub wake: Notify,
+    /// Held while this node makes a cluster of itself.
+    pub initializing: tokio::sync::Mutex<()>,
     /// Told once when this process has to end, so that the next start is that of a new node.
     pub renewal: Notify,
 }
