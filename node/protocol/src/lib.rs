@@ -18,6 +18,7 @@ pub mod proposal;
 pub mod query;
 pub mod session;
 pub mod hot_alignment;
+pub mod pull_size;
 pub mod failure_detection;
 pub mod membership;
 pub mod forced_recovery;

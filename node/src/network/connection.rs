@@ -6,9 +6,12 @@ use super::hello::{Greeting, Hello};
 use super::transport::BoxedStream;
 use bytes::Bytes;
 use futures::StreamExt;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 use tokio_util::codec::FramedRead;
 
@@ -27,6 +30,7 @@ impl Connection {
     pub fn new(stream: BoxedStream, remote: SocketAddr, stall: Duration) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         let codec = FrameCodec { bytes_max: HELLO_BYTES_MAX };
+        let reader = Counted { half: reader, bytes: 0 };
         let reader = FrameReader(FramedRead::with_capacity(reader, codec, HELLO_BYTES_MAX));
         Self { reader, writer: FrameWriter { half: writer, stall }, remote }
     }
@@ -52,7 +56,26 @@ impl Connection {
 }
 
 /// The receiving half.
-pub(super) struct FrameReader(FramedRead<ReadHalf<BoxedStream>, FrameCodec>);
+pub(super) struct FrameReader(FramedRead<Counted, FrameCodec>);
+
+/// Counts the bytes that come.
+struct Counted {
+    half: ReadHalf<BoxedStream>,
+    bytes: u64,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.half).poll_read(context, buffer);
+        self.bytes += (buffer.filled().len() - before) as u64;
+        polled
+    }
+}
 
 impl FrameReader {
     /// The next frame's payload.
@@ -64,6 +87,11 @@ impl FrameReader {
             Some(Err(error)) => Err(error.into()),
             None => Err(ConnectionError::Closed),
         }
+    }
+
+    /// Bytes that have come so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.get_ref().bytes
     }
 
     /// Takes longer frames from now on.

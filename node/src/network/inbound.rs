@@ -8,7 +8,7 @@ use super::hello::{ChannelKind, Greeting, Hello, Refusal, RefusalKind};
 use super::shared::Shared;
 use super::transport::{accept, receive as receive_stream};
 use super::wire::{Decoded, append_parcel, decode_parcels};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use coequal_protocol::Message;
 use coequal_types::{ClusterId, DatabaseId};
 use std::net::SocketAddr;
@@ -22,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 pub(super) const ASK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// After a failed accept (too many open files, say) the listener takes a breath.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Parts of a frame are a sign of life this often.
+const PARTS_TOLD_EVERY: Duration = Duration::from_millis(250);
 
 /// Takes connections until the network stops.
 pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
@@ -136,7 +139,8 @@ async fn receive(
 ) -> Result<(), ConnectionError> {
     let mut unreadable_total = 0_usize;
     loop {
-        let Decoded { envelopes, unreadable } = decode_parcels(connection.reader.read().await?)?;
+        let payload = next_frame(shared, &mut connection, hello).await?;
+        let Decoded { envelopes, unreadable } = decode_parcels(payload)?;
         for envelope in envelopes {
             let Ok(place) = shared.inbox.reserve().await else {
                 return Ok(());
@@ -156,6 +160,22 @@ async fn receive(
             if before == 0 || before.ilog2() < unreadable_total.ilog2() {
                 let (from, remote) = (&hello.name, connection.remote);
                 tracing::warn!(%from, %remote, unreadable_total, %why, "unreadable messages were left out");
+            }
+        }
+    }
+}
+
+/// Waits for a frame; while only parts of it come, these are told as signs of life.
+async fn next_frame(shared: &Shared, connection: &mut Connection, hello: &Hello) -> Result<Bytes, ConnectionError> {
+    let mut told = connection.reader.bytes();
+    loop {
+        // Reading may be let go at any moment: what came stays in the reader's buffer.
+        match tokio::time::timeout(PARTS_TOLD_EVERY, connection.reader.read()).await {
+            Ok(payload) => return payload,
+            Err(_) if connection.reader.bytes() == told => {}
+            Err(_) => {
+                told = connection.reader.bytes();
+                shared.emit(NetworkEvent::Heard { from: hello.node, incarnation: hello.incarnation }).await;
             }
         }
     }

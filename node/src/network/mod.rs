@@ -42,6 +42,7 @@ use coequal_types::{ClusterId, DatabaseId, Incarnation, NodeId, NodeName};
 use connection::{Connection, within};
 use dialer::Dialer;
 use inbound::{ASK_BYTES_MAX, only_message, single};
+use queue::Turn;
 use shared::Shared;
 use std::collections::HashMap;
 use std::fmt;
@@ -73,6 +74,13 @@ pub enum NetworkEvent {
         node: NodeId,
         /// Why, in words.
         reason: String,
+    },
+    /// Bytes of a peer come, of a frame that is not here as a whole yet: over a slow way that takes its time.
+    Heard {
+        /// Who sends them.
+        from: NodeId,
+        /// Which start of it.
+        incarnation: Incarnation,
     },
     /// Messages of one node about one database.
     Received {
@@ -196,7 +204,10 @@ impl Network {
             return false;
         };
         let lane = if message.is_bulk() { &peer.bulk } else { &peer.protocol };
-        lane.queue.push(database, message)
+        // The system database's UUID is the cluster's.
+        let is_own_affair = database.is_nil() || *self.shared.cluster.borrow() == Some(database);
+        let turn = if is_own_affair { Turn::First } else { Turn::InOrder };
+        lane.queue.push(turn, database, message)
     }
 
     /// Asks whoever lives at an address one question about nodes, on a connection of its own.

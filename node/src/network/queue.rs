@@ -1,5 +1,6 @@
-//! What waits for one connection to one peer. Bounded in bytes and messages; what does not fit is dropped,
-//! so that a slow or dead peer never slows a writer and never takes memory.
+//! What waits for one connection to one peer. Bounded in bytes, messages and time; what does not fit, or has waited too
+//! long, is dropped, so that a slow or dead peer never slows a writer and never takes memory, and what comes over a slow
+//! way is not old when it comes.
 
 use super::settings::QueueLimits;
 use coequal_protocol::message::{ChosenBody, Compare, ForwardResult, OperationKind, Rejection};
@@ -9,6 +10,7 @@ use coequal_types::DatabaseId;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// A burst may leave this much room behind in the queue.
@@ -20,13 +22,40 @@ pub(super) struct Item {
     pub database: DatabaseId,
     pub message: Message,
     weight: usize,
+    since: Instant,
+}
+
+/// What a message is about decides whether it waits behind others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Signs of life, and the cluster's own affairs: never behind documents, which may be more than the way can carry.
+    First,
+    /// In the order in which they come.
+    InOrder,
 }
 
 #[derive(Debug, Default)]
 struct State {
     open: bool,
     bytes: usize,
+    first: VecDeque<Item>,
     items: VecDeque<Item>,
+}
+
+impl State {
+    fn len(&self) -> usize {
+        self.first.len() + self.items.len()
+    }
+
+    fn next(&self) -> Option<&Item> {
+        self.first.front().or_else(|| self.items.front())
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        let item = self.first.pop_front().or_else(|| self.items.pop_front())?;
+        self.bytes -= item.weight;
+        Some(item)
+    }
 }
 
 /// The queue of one connection. It takes messages only while the connection stands.
@@ -55,19 +84,23 @@ impl Queue {
     }
 
     /// Whether the message was taken.
-    pub fn push(&self, database: DatabaseId, message: Message) -> bool {
+    pub fn push(&self, turn: Turn, database: DatabaseId, message: Message) -> bool {
         let weight = weight(&message);
         let mut state = self.state();
-        let fits = state.items.is_empty()
-            || state.bytes + weight <= self.limits.bytes_max && state.items.len() < self.limits.messages_max;
+        let fits =
+            state.len() == 0 || state.bytes + weight <= self.limits.bytes_max && state.len() < self.limits.messages_max;
         if !state.open || !fits {
             drop(state);
             self.count_dropped(1);
             return false;
         }
-        let was_empty = state.items.is_empty();
+        let was_empty = state.len() == 0;
         state.bytes += weight;
-        state.items.push_back(Item { database, message, weight });
+        let item = Item { database, message, weight, since: Instant::now() };
+        match turn {
+            Turn::First => state.first.push_back(item),
+            Turn::InOrder => state.items.push_back(item),
+        }
         drop(state);
         if was_empty {
             self.filled.notify_one();
@@ -80,28 +113,34 @@ impl Queue {
     pub async fn take(&self, bytes_max: usize, batch: &mut Vec<Item>) {
         loop {
             let filled = self.filled.notified();
-            if self.try_take(bytes_max, batch) {
+            if self.try_take(Instant::now(), bytes_max, batch) {
                 return;
             }
             filled.await;
         }
     }
 
-    fn try_take(&self, bytes_max: usize, batch: &mut Vec<Item>) -> bool {
+    fn try_take(&self, now: Instant, bytes_max: usize, batch: &mut Vec<Item>) -> bool {
         let mut state = self.state();
-        let mut bytes = 0;
-        while let Some(weight) = state.items.front().map(|item| item.weight) {
-            if bytes > 0 && bytes + weight > bytes_max {
+        let (mut bytes, mut too_old) = (0, 0);
+        while let Some(next) = state.next() {
+            // What is sent again anyway, or is of no use any more, must not delay what is new.
+            if now.saturating_duration_since(next.since) > self.limits.wait_max {
+                state.pop();
+                too_old += 1;
+                continue;
+            }
+            if bytes > 0 && bytes + next.weight > bytes_max {
                 break;
             }
-            bytes += weight;
-            batch.extend(state.items.pop_front());
+            bytes += next.weight;
+            batch.extend(state.pop());
         }
-        state.bytes -= bytes;
         if state.items.is_empty() && state.items.capacity() > SPARE_CAPACITY_MAX {
             state.items = VecDeque::new();
         }
         drop(state);
+        self.count_dropped(too_old);
         batch.sort_by_key(|item| item.database);
         !batch.is_empty()
     }
@@ -129,7 +168,7 @@ pub(super) struct OpenQueue<'a>(&'a Queue);
 impl Drop for OpenQueue<'_> {
     fn drop(&mut self) {
         let left = std::mem::take(&mut *self.0.state());
-        self.0.count_dropped(left.items.len());
+        self.0.count_dropped(left.len());
     }
 }
 
@@ -208,36 +247,37 @@ fn body_weight(body: &ChosenBody) -> usize {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use std::time::Duration;
 
     fn ping(bytes: usize) -> Message {
         Message::Ping { time: 0, report: Bytes::from(vec![0; bytes]) }
     }
 
     fn queue() -> Queue {
-        Queue::new(QueueLimits { bytes_max: 100_000, messages_max: 3 })
+        Queue::new(QueueLimits { bytes_max: 100_000, messages_max: 3, wait_max: Duration::from_secs(1) })
     }
 
     #[test]
     fn a_queue_takes_messages_only_while_its_connection_stands_and_forgets_them_with_it() {
         let queue = queue();
-        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+        assert!(!queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
         let open = queue.open();
-        assert!(queue.push(DatabaseId::nil(), ping(1)));
+        assert!(queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
         assert!(queue.bytes() > 0);
         drop(open);
         assert_eq!((queue.bytes(), queue.dropped()), (0, 2));
-        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+        assert!(!queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
     }
 
     #[test]
     fn what_does_not_fit_in_bytes_or_number_is_dropped() {
         let queue = queue();
         let _open = queue.open();
-        assert!(queue.push(DatabaseId::nil(), ping(60_000)));
-        assert!(!queue.push(DatabaseId::nil(), ping(60_000)));
-        assert!(queue.push(DatabaseId::nil(), ping(1)));
-        assert!(queue.push(DatabaseId::nil(), ping(1)));
-        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+        assert!(queue.push(Turn::InOrder, DatabaseId::nil(), ping(60_000)));
+        assert!(!queue.push(Turn::InOrder, DatabaseId::nil(), ping(60_000)));
+        assert!(queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
+        assert!(queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
+        assert!(!queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
         assert_eq!(queue.dropped(), 2);
     }
 
@@ -245,8 +285,8 @@ mod tests {
     fn a_message_larger_than_the_queue_is_taken_alone() {
         let queue = queue();
         let _open = queue.open();
-        assert!(queue.push(DatabaseId::nil(), ping(200_000)));
-        assert!(!queue.push(DatabaseId::nil(), ping(1)));
+        assert!(queue.push(Turn::InOrder, DatabaseId::nil(), ping(200_000)));
+        assert!(!queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
     }
 
     #[test]
@@ -254,14 +294,45 @@ mod tests {
         let queue = queue();
         let _open = queue.open();
         for bytes in [10, 50_000, 10] {
-            assert!(queue.push(DatabaseId::nil(), ping(bytes)));
+            assert!(queue.push(Turn::InOrder, DatabaseId::nil(), ping(bytes)));
         }
         let mut sizes = Vec::new();
         let mut batch = Vec::new();
-        while queue.try_take(10_000, &mut batch) {
+        while queue.try_take(Instant::now(), 10_000, &mut batch) {
             sizes.push(batch.drain(..).count());
         }
         assert_eq!(sizes, [1, 1, 1]);
         assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn signs_of_life_do_not_wait_behind_documents() {
+        let queue = queue();
+        let _open = queue.open();
+        let system = DatabaseId::from_u128(9);
+        assert!(queue.push(Turn::InOrder, DatabaseId::from_u128(1), ping(9_000)));
+        assert!(queue.push(Turn::First, DatabaseId::nil(), ping(1)));
+        assert!(queue.push(Turn::First, system, ping(2)));
+        let mut batch = Vec::new();
+        assert!(queue.try_take(Instant::now(), 2_000, &mut batch));
+        assert_eq!(batch.iter().map(|item| item.database).collect::<Vec<_>>(), [DatabaseId::nil(), system]);
+        batch.clear();
+        assert!(queue.try_take(Instant::now(), 2_000, &mut batch));
+        assert_eq!((batch.len(), queue.bytes()), (1, 0));
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_dropped_and_does_not_delay_what_is_new() {
+        let queue = queue();
+        let _open = queue.open();
+        let begun = Instant::now();
+        assert!(queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
+        assert!(queue.push(Turn::First, DatabaseId::nil(), ping(2)));
+        let mut batch = Vec::new();
+        assert!(!queue.try_take(begun + Duration::from_secs(3), 10_000, &mut batch));
+        assert_eq!((batch.len(), queue.bytes(), queue.dropped()), (0, 0, 2));
+        assert!(queue.push(Turn::InOrder, DatabaseId::nil(), ping(3)));
+        assert!(queue.try_take(Instant::now(), 10_000, &mut batch));
+        assert_eq!(batch.len(), 1);
     }
 }

@@ -73,15 +73,22 @@ pub struct QueueLimits {
     pub bytes_max: usize,
     /// Messages.
     pub messages_max: usize,
+    /// How long a message may wait.
+    pub wait_max: Duration,
 }
 
 impl Default for NetworkLimits {
     fn default() -> Self {
         Self {
-            protocol_queue: QueueLimits { bytes_max: 64 << 20, messages_max: 100_000 },
-            bulk_queue: QueueLimits { bytes_max: 16 << 20, messages_max: 100_000 },
+            // Who waits for an answer asks again after about a second; the first question is of no use then.
+            protocol_queue: QueueLimits {
+                bytes_max: 64 << 20,
+                messages_max: 100_000,
+                wait_max: Duration::from_secs(1),
+            },
+            bulk_queue: QueueLimits { bytes_max: 16 << 20, messages_max: 100_000, wait_max: Duration::from_secs(30) },
             bulk_bytes_per_second: 0,
-            frame_bytes: 256 << 10,
+            frame_bytes: 128 << 10,
             inbound_connections_max: 1024,
             connect_timeout: Duration::from_secs(2),
             hello_timeout: Duration::from_secs(2),

@@ -21,6 +21,10 @@ pub(super) type BoxedStream = Box<dyn Stream>;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// So many bytes wait in the system before a connection takes more: what is urgent can overtake only what is still here.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// Connects to `host:port`, resolving the name anew and trying each of its addresses.
 pub(super) async fn connect(
     address: &str,
@@ -68,5 +72,7 @@ fn tune(stream: &TcpStream, stall: Duration) -> io::Result<()> {
     // Bytes that nobody acknowledges, and a window that stays shut, end the connection after this long.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(stall))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok(())
 }

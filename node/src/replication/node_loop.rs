@@ -90,6 +90,7 @@ fn on_network(node: &Arc<Node>, event: NetworkEvent) {
             drop(state);
             tell_all(node, peer, false);
         }
+        NetworkEvent::Heard { from, incarnation } => heard(node, from, incarnation),
         NetworkEvent::Received { from, incarnation, envelope } => {
             heard(node, from, incarnation);
             dispatch(node, from, incarnation, envelope);

@@ -78,7 +78,7 @@ impl Place {
     /// What comes to a pod comes slowly from now on.
     pub async fn slow_down(&self, pod: &str) {
         let (machine, interface) = self.interface(pod).await;
-        let tc = ["tc", "qdisc", "add", "dev", &interface, "root", "tbf", "rate", "8mbit", "burst", "32kb"];
+        let tc = ["tc", "qdisc", "add", "dev", &interface, "root", "tbf", "rate", "2mbit", "burst", "32kb"];
         self.cluster.on_machine(machine, &[&tc[..], &["latency", "5s"]].concat());
     }
 

@@ -4,6 +4,7 @@
 use super::Replica;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ChosenBody, FeedEntry, Message};
+use coequal_protocol::pull_size::PullSize;
 use coequal_protocol::quorum::sources_needed;
 use coequal_protocol::record::{FeedId, LogRecord};
 use coequal_protocol::{Ballot, Key};
@@ -11,7 +12,6 @@ use coequal_types::{DatabaseStatus, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 
 const ENTRIES_MAX: u32 = 4096;
-const BYTES_MAX: u32 = 1 << 20;
 /// A request that finds nothing is answered after this long all the same, so that both sides know they are there.
 const HOLD_MS: u64 = 500;
 /// A pull without an answer is made again after this long; the wait doubles from the first to the last.
@@ -32,6 +32,7 @@ pub(super) struct Pull {
     request: Option<(u64, u64)>,
     /// How long to wait for the answer; as long as can be once the source has answered.
     patience_ms: u64,
+    size: PullSize,
     waits_for: Option<WaitingBatch>,
     /// The newest batch that reached the end of the source's feed and is applied.
     pub end: Option<(FeedId, u64)>,
@@ -133,12 +134,17 @@ impl Replica {
                 return;
             }
             peer.pull.waits_for = None;
+            peer.pull.size.unanswered();
         }
         if peer.pull.request.is_some_and(|(_, sent_ms)| now_ms.saturating_sub(sent_ms) < peer.pull.patience_ms) {
             return;
         }
+        if peer.pull.request.is_some() {
+            peer.pull.size.unanswered();
+        }
         peer.pull.patience_ms = (peer.pull.patience_ms * 2).clamp(PULL_RETRY_FIRST_MS, PULL_RETRY_MS);
         let bodies = !aligned || peer.pull.remaining.unwrap_or(u64::MAX) > BODIES_ABOVE_ENTRIES;
+        let bytes_max = peer.pull.size.bytes();
         let request = self.id();
         if let Some(peer) = self.peers.get_mut(&source) {
             peer.pull.request = Some((request, now_ms));
@@ -154,7 +160,7 @@ impl Replica {
                 feed,
                 after,
                 entries_max: ENTRIES_MAX,
-                bytes_max: BYTES_MAX,
+                bytes_max,
                 bodies,
                 own_feed,
                 durable,
@@ -258,6 +264,7 @@ impl Replica {
             return self.pull_from(from);
         }
         peer.pull.remaining = Some(batch.remaining);
+        peer.pull.size.answered(self.now.monotonic_ms.saturating_sub(asked_ms), batch.remaining > 0);
         peer.pull.patience_ms = PULL_RETRY_MS;
         let mut missing = Vec::new();
         for entry in entries {
@@ -302,10 +309,9 @@ impl Replica {
     }
 
     fn ask_bodies(&mut self, from: NodeId, waiting: WaitingBatch) {
-        let keys = waiting.missing.keys().take(BODY_KEYS_MAX).cloned().collect();
-        if let Some(peer) = self.peers.get_mut(&from) {
-            peer.pull.waits_for = Some(waiting);
-        }
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let keys = waiting.missing.keys().take(peer.pull.size.keys().min(BODY_KEYS_MAX)).cloned().collect();
+        peer.pull.waits_for = Some(waiting);
         self.send(from, Message::BodyRequest { keys });
     }
 
