@@ -49,7 +49,8 @@ async fn a_node_that_is_full_takes_no_more_connections_and_then_some_again() {
 #[tokio::test]
 async fn a_peer_whose_application_takes_nothing_never_blocks_send_nor_grows_memory() {
     let mut settings = settings(1, 1);
-    settings.limits.protocol_queue = QueueLimits { bytes_max: 1 << 20, messages_max: 1000, ..settings.limits.protocol_queue };
+    settings.limits.protocol_queue =
+        QueueLimits { bytes_max: 1 << 20, messages_max: 1000, ..settings.limits.protocol_queue };
     settings.limits.stall_timeout = Duration::from_millis(500);
     let mut a = start(settings).await;
     let frozen = node(2, 1).await;

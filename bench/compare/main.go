@@ -1,0 +1,142 @@
+// Compare starts Coequal and what users would take instead, each with three nodes on this machine and durable settings,
+// runs the same workloads over all of them in turns, and writes a table, JSON and plots.
+//
+//	settings ─► for each round: for each workload: for each system in turn ─► measurements ─► table.md, results.json, *.svg
+//
+// `bench/run` calls it; see bench/README.md.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type settings struct {
+	systems  []string
+	rounds   int
+	time     time.Duration
+	keys     int
+	out      string
+	data     string
+	programs string
+	only     string
+	smoke    bool
+	gaps     bool
+}
+
+func parse(arguments []string) (settings, error) {
+	flags := flag.NewFlagSet("bench/run", flag.ContinueOnError)
+	var s settings
+	systems := flags.String("systems", "coequal,etcd,galera,orientdb", "which systems, in which order")
+	flags.IntVar(&s.rounds, "rounds", 3, "how often everything is measured; the table has the median and the spread")
+	flags.DurationVar(&s.time, "time", 5*time.Second, "how long each measurement takes")
+	flags.IntVar(&s.keys, "keys", 10_000, "documents that reads and updates choose from")
+	flags.StringVar(&s.out, "out", "bench/results", "folder for table.md, results.json and the plots")
+	flags.StringVar(&s.data, "data", "", "folder on the disk that is measured (default: a temporary one under -out)")
+	flags.StringVar(&s.programs, "programs", "target/release", "folder of coequal-operator and coequal-node")
+	flags.StringVar(&s.only, "only", "", "only workloads whose name contains this")
+	flags.BoolVar(&s.smoke, "smoke", false, "one short round of a few workloads: does the benchmark still work?")
+	flags.BoolVar(&s.gaps, "kill", true, "also measure the gap in writes when a node is killed")
+	if err := flags.Parse(arguments); err != nil {
+		return s, err
+	}
+	for _, name := range strings.Split(*systems, ",") {
+		if !slices.Contains(known(), name) {
+			return s, fmt.Errorf("-systems: %q is not one of %s", name, strings.Join(known(), ", "))
+		}
+		s.systems = append(s.systems, name)
+	}
+	if s.rounds < 1 || s.time <= 0 || s.keys < 1 {
+		return s, fmt.Errorf("-rounds, -time and -keys have to be above zero")
+	}
+	if s.smoke {
+		s.rounds, s.time, s.keys = 1, time.Second, 500
+	}
+	return s, nil
+}
+
+func main() {
+	s, err := parse(os.Args[1:])
+	if err != nil {
+		if err != flag.ErrHelp {
+			fmt.Fprintln(os.Stderr, "bench/run:", err)
+		}
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/run:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, s settings) error {
+	if err := os.MkdirAll(s.out, 0o755); err != nil {
+		return err
+	}
+	if s.data == "" {
+		folder, err := os.MkdirTemp(s.out, "data-")
+		if err != nil {
+			return err
+		}
+		s.data = folder
+		defer os.RemoveAll(folder)
+	}
+	results := newResults(s)
+	// One system at a time has processes: what runs beside it must not take its processor.
+	for round := range s.rounds {
+		for _, name := range s.systems {
+			if err := measureSystem(ctx, s, name, round, results); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if err := results.write(s.out); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Println(results.table())
+	return nil
+}
+
+// measureSystem starts a system, runs every workload over it, and ends it.
+func measureSystem(ctx context.Context, s settings, name string, round int, results *results) error {
+	begun := time.Now()
+	system, err := start(name, s)
+	if err != nil {
+		return err
+	}
+	defer system.stop()
+	results.describe(name, system.describe())
+	fmt.Printf("round %d of %d: %s runs after %.1f s\n", round+1, s.rounds, name, time.Since(begun).Seconds())
+	if err := fill(ctx, system, s.keys); err != nil {
+		return fmt.Errorf("filling: %w", err)
+	}
+	for _, w := range workloads(s) {
+		if !system.can(w.kind) {
+			continue
+		}
+		measured, err := measure(ctx, system, w, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.name(), err)
+		}
+		results.add(name, w, measured)
+		fmt.Printf("  %-9s %-42s %s\n", name, w.name(), measured)
+	}
+	if s.gaps {
+		gap, err := killGap(ctx, system, s)
+		if err != nil {
+			return fmt.Errorf("kill -9: %w", err)
+		}
+		results.add(name, workload{kind: kill, connections: gapClients, bytes: 256}, gap)
+		fmt.Printf("  %-9s %-42s %s\n", name, "kill -9 of a node", gap)
+	}
+	return nil
+}
