@@ -373,7 +373,7 @@ impl World {
     }
 
     /// A machine that stands still goes on now, with all that waits for the end of its pause; a batch that a slow disk
-    /// still writes is there in a moment. A full disk is tried again when the node does so.
+    /// still writes is there in a moment. A full disk is tried again when the node does so: at once, if it was due already.
     pub fn resume(&mut self, at: usize) {
         let now_us = self.now_us;
         let node = &mut self.nodes[at];
@@ -385,7 +385,9 @@ impl World {
             Happening::Packet(node, _) | Happening::Tick { node, .. } | Happening::Loop { node, .. } => {
                 *node == at && (paused_us..=paused_us + 1).contains(due_us)
             }
-            Happening::Committed { node, .. } => *node == at && !waits_for_space,
+            Happening::Committed { node, .. } => {
+                *node == at && (!waits_for_space || (paused_us..=paused_us + 1).contains(due_us))
+            }
             _ => false,
         };
         let late: Vec<(u64, u64)> =
