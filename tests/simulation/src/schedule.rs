@@ -3,6 +3,7 @@
 use crate::check::{judge, newest_acknowledged};
 use crate::faults::FaultKind;
 use crate::history::{Answer, Call, Violation};
+use crate::namesake;
 use crate::plan::{Plan, Templates};
 use crate::random::Random;
 use crate::recovery;
@@ -132,6 +133,7 @@ fn make_peace(world: &mut World) {
 
 fn reckon(world: &mut World) -> Result<(), Violation> {
     whole_disks_are_not_called_damaged(world)?;
+    namesake::sort_out(world)?;
     recovery::recover(world)?;
     let space_us = world.now_us + SPACE_US;
     wait_until(world, "everything comes ONLINE after the faults", is_at_rest)?;
@@ -146,6 +148,7 @@ fn reckon(world: &mut World) -> Result<(), Violation> {
     deletes_are_collected(world, &keys)?;
     judge(&world.records, &world.watch)?;
     recovery::nothing_is_mixed_in(world)?;
+    namesake::nothing_is_mixed_in(world)?;
     compare_stores(world, &keys)?;
     let members = healthy(world);
     let all_there = world.directory.configuration.voters.len() == members.len();
@@ -319,7 +322,7 @@ pub(crate) fn describe(world: &World) -> String {
                 )
             }
             Place::Faulty { reason, .. } => reason.clone(),
-            Place::NotHere | Place::Deploying(_) => String::new(),
+            Place::NotHere | Place::Conflict | Place::Deploying(_) => String::new(),
         };
         format!("node {at} {}{} {detail}", node.status(), if node.gone { " gone" } else { "" })
     };

@@ -81,7 +81,7 @@ impl World {
                 Step::Nothing
             }
             Place::NotHere if !member && node.volume.folder.is_none() => Step::Nothing,
-            Place::NotHere => Step::Look(configuration),
+            Place::NotHere | Place::Conflict => Step::Look(configuration),
         }
     }
 
@@ -154,6 +154,13 @@ impl World {
                 self.nodes[at].volume.held = false;
             }
             (Sharing::Deploy, None) => self.start_deploy(at, configuration),
+            (Sharing::Conflict, Some(_)) => {
+                if !matches!(self.nodes[at].place, Place::Conflict) {
+                    self.trace(|| format!("node {at} CONFLICT"));
+                    self.statistics.count(FaultKind::NamesakeInConflict);
+                }
+                self.nodes[at].place = Place::Conflict;
+            }
             (Sharing::Forgot, _) => self.faulty(at, "what this node has promised is gone with its copy".to_owned()),
             _ => {}
         }

@@ -18,6 +18,7 @@ pub use disk::SimDisk;
 
 use crate::faults::{Fault, FaultKind};
 use crate::history::{Answer, Record, Violation};
+use crate::namesake::Namesake;
 use crate::plan::Plan;
 use crate::random::{Random, mix};
 use crate::recovery::Forced;
@@ -131,6 +132,8 @@ pub struct World {
     pub damaged_nodes: BTreeSet<usize>,
     /// A peer that was asked has forgotten what a node had told it that now has an older disk.
     pub rollback_forgotten: bool,
+    /// The other database of the same name, once it is on a disk here.
+    pub namesake: Option<Namesake>,
     /// The low bound stays where it is.
     pub bound_rests: bool,
     /// Machines that are lost for good, as far as the others know.
@@ -179,6 +182,7 @@ impl World {
             damaged: None,
             damaged_nodes: BTreeSet::new(),
             rollback_forgotten: false,
+            namesake: None,
             bound_rests: false,
             lost: BTreeSet::new(),
             forced: None,
