@@ -33,6 +33,13 @@ pub struct Namesake {
     holds: Vec<ChosenBody>,
 }
 
+impl Namesake {
+    /// Whether it is on this machine.
+    pub fn is_at(&self, at: usize) -> bool {
+        self.at == at
+    }
+}
+
 impl World {
     /// A new machine asks to be taken in and has a database of this name already.
     pub(crate) fn bring_namesake(&mut self) {

@@ -53,6 +53,7 @@ impl World {
     }
 
     fn next_step(&mut self, at: usize, configuration: Configuration) -> Step {
+        let namesake = self.namesake.as_ref().is_some_and(|namesake| namesake.is_at(at));
         let node = &mut self.nodes[at];
         let me = node.id;
         let member = configuration.is_member(me) && !configuration.dropped;
@@ -80,7 +81,7 @@ impl World {
                 node.place = Place::NotHere;
                 Step::Nothing
             }
-            Place::NotHere if !member && node.volume.folder.is_none() => Step::Nothing,
+            Place::NotHere if !member && (namesake || node.volume.folder.is_none()) => Step::Nothing,
             Place::NotHere | Place::Conflict => Step::Look(configuration),
         }
     }
