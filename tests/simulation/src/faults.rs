@@ -58,6 +58,9 @@ pub enum FaultKind {
     AcknowledgedLost,
     LostCameBack,
     LostSetAside,
+    NamesakeBrought,
+    NamesakeRestored,
+    NamesakeInConflict,
 }
 
 use FaultKind::*;
@@ -111,11 +114,24 @@ impl FaultKind {
         random.pick(from).unwrap_or(Kill)
     }
 
+    /// Whether another database of the same name comes with it.
+    pub fn is_namesake(self) -> bool {
+        matches!(self, NamesakeBrought | NamesakeRestored)
+    }
+
     /// Whether a disk forgets or loses something that it had synced: only a minority of nodes may.
     pub fn damages(self) -> bool {
         matches!(
             self,
-            SyncError | BitFlip | OldFolder | OldVolume | FolderLost | FoldersSwapped | NodeRemoved | NodeReplaced
+            SyncError
+                | BitFlip
+                | OldFolder
+                | OldVolume
+                | FolderLost
+                | FoldersSwapped
+                | NodeRemoved
+                | NodeReplaced
+                | NamesakeRestored
         )
     }
 }
@@ -166,6 +182,7 @@ impl World {
             }
             LateStart => self.replay_former_starts(at),
             NodeAdded => self.add_machine(),
+            NamesakeBrought => self.bring_namesake(),
             NodeRemoved => self.dismiss(at),
             NodeReplaced => {
                 self.dismiss(at);
@@ -182,6 +199,7 @@ impl World {
     fn takes_damage(&mut self, kind: FaultKind) -> bool {
         let is_open = matches!(self.damaged, Some(NodeRemoved | NodeReplaced | FolderLost));
         let takes = self.plan.may_damage()
+            && self.namesake.is_none()
             && self.directory.configuration.voters.len() > 2
             && (self.damaged.is_none() || is_open && self.plan.membership && self.is_whole());
         if takes {
@@ -217,6 +235,10 @@ impl World {
                 self.nodes[at].image = Some(old);
             }
             FoldersSwapped => self.swap_folders(at),
+            NamesakeRestored => {
+                self.crash(at, Survival::All);
+                self.put_namesake(at);
+            }
             _ => {}
         }
     }
@@ -326,7 +348,7 @@ impl World {
     }
 
     /// A new machine with an empty disk asks to be taken in.
-    fn add_machine(&mut self) {
+    pub(crate) fn add_machine(&mut self) {
         if self.nodes.len() >= 8 {
             return;
         }

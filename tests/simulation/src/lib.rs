@@ -3,8 +3,8 @@
 //!
 //! Rooms: [`plan`] and [`faults`] (what a schedule is made of), [`world`] (machines, network, time), [`workload`]
 //! (clients), [`watch`], [`check`] and [`generations`] (what must hold at each moment and of what clients saw),
-//! [`schedule`] (one from beginning to verdict), [`recovery`] (what comes in between where a majority is lost for good),
-//! [`search`] and [`report`] (many of them).
+//! [`schedule`] (one from beginning to verdict), [`recovery`] and [`namesake`] (what comes in between where a majority is
+//! lost for good, or another database has the same name), [`search`] and [`report`] (many of them).
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 
@@ -22,6 +22,7 @@ pub mod workload;
 pub mod watch;
 pub mod check;
 pub mod recovery;
+pub mod namesake;
 pub mod schedule;
 pub mod search;
 pub mod report;

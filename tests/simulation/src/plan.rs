@@ -50,6 +50,8 @@ pub struct Plan {
 
 /// Chance of its own for the loss of a majority: no seed of `seeds.txt` draws it, so those end as they did.
 const LOSS: u64 = 0x10eb;
+/// The same for databases of one name.
+const NAMESAKE: u64 = 0x5a44;
 
 /// Identity of the database of all schedules.
 pub const DATABASE: u128 = 0xc0e9_0a1d;
@@ -101,6 +103,7 @@ impl Plan {
         plan.draw_extras(&mut Random::new(seed ^ 0xe47a5));
         plan.draw_collection(&mut Random::new(seed ^ 0x70b5));
         plan.draw_loss(&mut Random::new(seed ^ LOSS));
+        plan.draw_namesake(&mut Random::new(seed ^ NAMESAKE));
         plan
     }
 
@@ -143,6 +146,18 @@ impl Plan {
     fn draw_loss(&mut self, random: &mut Random) {
         let loses = random.chance(16) && !self.membership;
         self.majority_lost = loses.then(|| random.number());
+    }
+
+    /// One schedule in twenty meets another database of the same name, made independently of this one.
+    fn draw_namesake(&mut self, random: &mut Random) {
+        if !random.chance(6) || self.majority_lost.is_some() {
+            return;
+        }
+        let brought = self.membership && random.chance(60);
+        let kind = if brought { FaultKind::NamesakeBrought } else { FaultKind::NamesakeRestored };
+        let at_us = random.between(100_000, self.faults_us);
+        self.faults.push((at_us, Fault { kind, node: 0, chance: random.number() }));
+        self.faults.sort_by_key(|(at_us, _)| *at_us);
     }
 
     /// How long a process that ended stays away.

@@ -3,6 +3,7 @@
 use crate::check::{judge, newest_acknowledged};
 use crate::faults::FaultKind;
 use crate::history::{Answer, Call, Violation};
+use crate::namesake;
 use crate::plan::{Plan, Templates};
 use crate::random::Random;
 use crate::recovery;
@@ -17,6 +18,7 @@ use coequal_protocol::register::invariant_one_value_per_ballot;
 use coequal_protocol::tombstone_collection::is_collected;
 use coequal_protocol::{Key, Register};
 use coequal_types::{Configuration, DatabaseStatus};
+use std::collections::BTreeSet;
 
 /// After the faults everything is ONLINE within this.
 pub(crate) const PEACE_US: u64 = 30_000_000;
@@ -131,6 +133,7 @@ fn make_peace(world: &mut World) {
 
 fn reckon(world: &mut World) -> Result<(), Violation> {
     whole_disks_are_not_called_damaged(world)?;
+    namesake::sort_out(world)?;
     recovery::recover(world)?;
     let space_us = world.now_us + SPACE_US;
     wait_until(world, "everything comes ONLINE after the faults", is_at_rest)?;
@@ -145,6 +148,7 @@ fn reckon(world: &mut World) -> Result<(), Violation> {
     deletes_are_collected(world, &keys)?;
     judge(&world.records, &world.watch)?;
     recovery::nothing_is_mixed_in(world)?;
+    namesake::nothing_is_mixed_in(world)?;
     compare_stores(world, &keys)?;
     let members = healthy(world);
     let all_there = world.directory.configuration.voters.len() == members.len();
@@ -318,7 +322,7 @@ pub(crate) fn describe(world: &World) -> String {
                 )
             }
             Place::Faulty { reason, .. } => reason.clone(),
-            Place::NotHere | Place::Deploying(_) => String::new(),
+            Place::NotHere | Place::Conflict | Place::Deploying(_) => String::new(),
         };
         format!("node {at} {}{} {detail}", node.status(), if node.gone { " gone" } else { "" })
     };
@@ -331,28 +335,47 @@ pub(crate) fn describe(world: &World) -> String {
     )
 }
 
-/// After the faults, a write through any node ends well.
+/// After the faults, a write through any node whose disk is whole ends well.
 pub(crate) fn write_once_more(world: &mut World, at: usize, key: &Key) -> Result<(), Violation> {
     let body = Bytes::from(format!("{{\"last\":{}}}", world.records.len()));
     change_once_more(world, at, key, OperationKind::Put(body))
 }
 
 fn change_once_more(world: &mut World, at: usize, key: &Key, kind: OperationKind) -> Result<(), Violation> {
+    let deadline_us = world.now_us + WRITE_US;
+    let (mut at, mut refused_by) = (at, BTreeSet::new());
+    loop {
+        let answer = change_until(world, at, key, kind.clone(), deadline_us);
+        if matches!(answer, Some(Answer::Written { .. })) || world.violation.is_some() {
+            return Ok(());
+        }
+        refused_by.insert(at);
+        let other = healthy(world).into_iter().find(|other| !refused_by.contains(other));
+        match other.filter(|_| found_damage(world, at, answer.as_ref())) {
+            Some(other) => at = other,
+            None => {
+                let text = format!("node {at}, {key:?}: {answer:?}; {}", describe(world));
+                return Err(Violation::new("every write succeeds after the faults", text));
+            }
+        }
+    }
+}
+
+/// Whether a node found by this very write what a fault did to its disk: a damaged store is not served, and the refusal
+/// says for certain that nothing was done and to use another node. Whoever does so in time is served.
+fn found_damage(world: &World, at: usize, answer: Option<&Answer>) -> bool {
+    let refused = matches!(answer, Some(Answer::NotDone(_)));
+    refused && world.damaged_nodes.contains(&at) && world.nodes[at].status() == DatabaseStatus::Faulty
+}
+
+fn change_until(world: &mut World, at: usize, key: &Key, kind: OperationKind, deadline_us: u64) -> Option<Answer> {
     let operation = Operation { kind, condition: Condition::Any, request: None };
     let call = world.begin_call(0, at, key.clone(), Call::Write { operation, generated: false }, None);
-    let deadline_us = world.now_us + WRITE_US;
     while world.records[call].ended.is_none() && world.now_us < deadline_us && world.violation.is_none() {
         let until_us = world.now_us + LOOK_US / 20;
         world.run_until(until_us);
     }
-    match world.records[call].answer() {
-        Some(Answer::Written { .. }) => Ok(()),
-        _ if world.violation.is_some() => Ok(()),
-        other => {
-            let text = format!("node {at}, {key:?}: {other:?}; {}", describe(world));
-            Err(Violation::new("every write succeeds after the faults", text))
-        }
-    }
+    world.records[call].answer().cloned()
 }
 
 /// Nothing acknowledged is lost, and all copies and their feeds are equal.

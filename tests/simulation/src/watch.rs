@@ -163,17 +163,8 @@ impl World {
     pub(crate) fn watch_turn(&mut self, at: usize, touched: &[Key]) {
         let Some(open) = self.nodes[at].open() else { return };
         let mut broken = open.replica.broken_invariant().map(|name| Violation::new(name, format!("node {at}")));
-        // A lone voter chooses when its disk has something, and no message names the document.
-        let alone = open.replica.configuration().voters.len() == 1;
-        let all = if alone { self.clients.keys() } else { Vec::new() };
         // Who was given up has a history of its own until it hears of that; nothing of it counts.
-        let touched = if self.lost.contains(&at) {
-            &[]
-        } else if alone {
-            all.as_slice()
-        } else {
-            touched
-        };
+        let touched = if self.lost.contains(&at) { &[] } else { touched };
         for key in touched {
             let Ok((register, _)) = open.store.register(key) else { continue };
             let collected = open.replica.configuration().low_bound.collected;

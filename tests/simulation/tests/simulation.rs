@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const SEARCH: Duration = Duration::from_secs(40);
 /// Fewer than this in that time say nothing; a machine that is busy with other things runs few.
 const SCHEDULES_MIN: u64 = 20;
+/// Schedules that meet another database of the same name.
+const NAMESAKES: usize = 25;
 /// Schedules that lose a majority for good.
 const RECOVERIES: usize = 25;
 
@@ -28,7 +30,6 @@ fn simulation_the_same_seed_gives_the_same_events() {
 }
 
 #[test]
-#[ignore = "one schedule in some thousands finds what docs/guarantees.md calls open; to be run always when that is empty"]
 fn simulation_new_schedules_break_no_promise() {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
     let seed = u64::try_from(clock.as_micros()).expect("a clock of this age");
@@ -57,6 +58,21 @@ fn simulation_survivors_go_on_and_the_lost_stay_out() {
     assert!(count(FaultKind::LostCameBack) >= RECOVERIES as u64);
     assert!(count(FaultKind::AcknowledgedLost) > 0, "no schedule lost what only lost machines had");
     assert_eq!(count(FaultKind::LostSetAside), count(FaultKind::LostCameBack));
+}
+
+#[test]
+fn simulation_a_namesake_is_a_conflict_and_nothing_of_it_is_mixed_in() {
+    let (mut templates, mut statistics) = (Templates::default(), Statistics::default());
+    let meets = |seed: &u64| Plan::new(*seed).faults.iter().any(|(_, fault)| fault.kind.is_namesake());
+    for seed in (1..1_000).filter(meets).take(NAMESAKES) {
+        let outcome = run(seed, &mut templates, false);
+        assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
+        statistics.add(&outcome.statistics);
+    }
+    let count = |kind| statistics.faults.get(&kind).copied().unwrap_or(0);
+    let (brought, restored) = (count(FaultKind::NamesakeBrought), count(FaultKind::NamesakeRestored));
+    assert!(brought > 0 && restored > 0, "{statistics}");
+    assert!(count(FaultKind::NamesakeInConflict) >= brought + restored, "{statistics}");
 }
 
 #[test]

@@ -502,7 +502,8 @@ impl Replica {
             backlog: self.backlog(),
             fresh_ms: self.fresh_ms(),
             writes_in_flight: self.slots.len() as u64,
-            disk_full: self.disk_full,
+            // A copy that failed does not try its disk again, so it would say so for ever.
+            disk_full: self.disk_full && self.fault.is_none(),
             comparison: self.comparison_view(),
             complete: self.tombstones.said(),
             collected_tombstones: self.tombstones.collected,

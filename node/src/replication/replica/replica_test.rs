@@ -45,6 +45,17 @@ fn a_copy_whose_store_failed_does_not_keep_its_loop_awake() {
     ends_with(Event::StorageFailed("the sync failed".to_owned()), DatabaseStatus::Faulty);
 }
 
+/// It does not try its disk again, so nobody would ever hear that there is space.
+#[test]
+fn a_copy_whose_store_failed_says_that_and_not_that_its_disk_is_full() {
+    let mut replica = replica();
+    replica.handle(now(1_500), Event::DiskFull(true));
+    assert!(replica.view().disk_full);
+    replica.handle(now(1_600), Event::StorageFailed("the sync failed".to_owned()));
+    let view = replica.view();
+    assert!(!view.disk_full && view.message.as_deref() == Some("the sync failed"), "{:?}", view.message);
+}
+
 #[test]
 fn a_copy_that_a_configuration_made_void_does_not_keep_its_loop_awake() {
     ends_with(Event::Configuration(Box::new(configuration(5))), DatabaseStatus::NotAvailable);

@@ -53,6 +53,7 @@ impl World {
     }
 
     fn next_step(&mut self, at: usize, configuration: Configuration) -> Step {
+        let namesake = self.namesake.as_ref().is_some_and(|namesake| namesake.is_at(at));
         let node = &mut self.nodes[at];
         let me = node.id;
         let member = configuration.is_member(me) && !configuration.dropped;
@@ -80,8 +81,8 @@ impl World {
                 node.place = Place::NotHere;
                 Step::Nothing
             }
-            Place::NotHere if !member && node.volume.folder.is_none() => Step::Nothing,
-            Place::NotHere => Step::Look(configuration),
+            Place::NotHere if !member && (namesake || node.volume.folder.is_none()) => Step::Nothing,
+            Place::NotHere | Place::Conflict => Step::Look(configuration),
         }
     }
 
@@ -154,6 +155,13 @@ impl World {
                 self.nodes[at].volume.held = false;
             }
             (Sharing::Deploy, None) => self.start_deploy(at, configuration),
+            (Sharing::Conflict, Some(_)) => {
+                if !matches!(self.nodes[at].place, Place::Conflict) {
+                    self.trace(|| format!("node {at} CONFLICT"));
+                    self.statistics.count(FaultKind::NamesakeInConflict);
+                }
+                self.nodes[at].place = Place::Conflict;
+            }
             (Sharing::Forgot, _) => self.faulty(at, "what this node has promised is gone with its copy".to_owned()),
             _ => {}
         }

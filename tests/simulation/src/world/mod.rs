@@ -18,6 +18,7 @@ pub use disk::SimDisk;
 
 use crate::faults::{Fault, FaultKind};
 use crate::history::{Answer, Record, Violation};
+use crate::namesake::Namesake;
 use crate::plan::Plan;
 use crate::random::{Random, mix};
 use crate::recovery::Forced;
@@ -131,6 +132,8 @@ pub struct World {
     pub damaged_nodes: BTreeSet<usize>,
     /// A peer that was asked has forgotten what a node had told it that now has an older disk.
     pub rollback_forgotten: bool,
+    /// The other database of the same name, once it is on a disk here.
+    pub namesake: Option<Namesake>,
     /// The low bound stays where it is.
     pub bound_rests: bool,
     /// Machines that are lost for good, as far as the others know.
@@ -179,6 +182,7 @@ impl World {
             damaged: None,
             damaged_nodes: BTreeSet::new(),
             rollback_forgotten: false,
+            namesake: None,
             bound_rests: false,
             lost: BTreeSet::new(),
             forced: None,
@@ -373,7 +377,7 @@ impl World {
     }
 
     /// A machine that stands still goes on now, with all that waits for the end of its pause; a batch that a slow disk
-    /// still writes is there in a moment. A full disk is tried again when the node does so.
+    /// still writes is there in a moment. A full disk is tried again when the node does so: at once, if it was due already.
     pub fn resume(&mut self, at: usize) {
         let now_us = self.now_us;
         let node = &mut self.nodes[at];
@@ -385,7 +389,9 @@ impl World {
             Happening::Packet(node, _) | Happening::Tick { node, .. } | Happening::Loop { node, .. } => {
                 *node == at && (paused_us..=paused_us + 1).contains(due_us)
             }
-            Happening::Committed { node, .. } => *node == at && !waits_for_space,
+            Happening::Committed { node, .. } => {
+                *node == at && (!waits_for_space || (paused_us..=paused_us + 1).contains(due_us))
+            }
             _ => false,
         };
         let late: Vec<(u64, u64)> =

@@ -84,6 +84,8 @@ pub enum Place {
     NotHere,
     /// Open.
     Open(Box<Open>),
+    /// The folder holds another database of this name.
+    Conflict,
     /// Being copied.
     Deploying(Box<Deploy>),
     /// It cannot be used; since this epoch.
@@ -202,6 +204,7 @@ impl SimNode {
             _ if !self.is_up() => DatabaseStatus::Offline,
             Place::NotHere => DatabaseStatus::NotAvailable,
             Place::Open(open) => open.replica.view_status(),
+            Place::Conflict => DatabaseStatus::Conflict,
             Place::Deploying(_) => DatabaseStatus::Synchronizing,
             Place::Faulty { .. } => DatabaseStatus::Faulty,
         }

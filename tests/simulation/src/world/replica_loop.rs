@@ -72,6 +72,10 @@ impl World {
         let mut touched = std::mem::take(&mut self.touched);
         touched.clear();
         events.iter().for_each(|event| keys_of(event, &mut touched));
+        // A voter whose own disk is the last that a quorum waited for chooses now, and no event names the document.
+        if events.iter().any(|event| matches!(event, Event::Durable(_))) {
+            touched = self.clients.keys();
+        }
         for event in events {
             open.replica.handle(now, event);
         }
