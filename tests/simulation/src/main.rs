@@ -1,10 +1,10 @@
 //! `coequal-simulation`: searches schedules of whole nodes for one that breaks a promise, and says how much it searched.
 
 use clap::Parser;
-use coequal_simulation::plan::Templates;
+use coequal_simulation::plan::{Length, Plan, Templates};
 use coequal_simulation::report::Statistics;
 use coequal_simulation::report::say;
-use coequal_simulation::schedule::run;
+use coequal_simulation::schedule::run_plan;
 use coequal_simulation::search::{Bounds, Found, Told, run_many_telling};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -28,15 +28,19 @@ struct Arguments {
     /// Goes on after a violation and gathers all of them.
     #[arg(long)]
     all: bool,
-    /// Runs the one schedule of this seed and tells everything that happens.
+    /// Short schedules: a third of the time and of the calls, with as many faults.
+    #[arg(long)]
+    short: bool,
+    /// Runs the one schedule of this seed (with --short if it was found among short ones) and tells everything that happens.
     #[arg(long, value_name = "SEED")]
     trace: Option<u64>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let length = if arguments.short { Length::Short } else { Length::Full };
     if let Some(seed) = arguments.trace {
-        let outcome = run(seed, &mut Templates::default(), true);
+        let outcome = run_plan(Plan::of(seed, length), &mut Templates::default(), true);
         say(&format!("hash {:016x}\n{}", outcome.hash, outcome.statistics));
         return verdict(outcome.violation.is_none());
     }
@@ -47,24 +51,26 @@ fn main() -> ExitCode {
         schedules: arguments.schedules.unwrap_or(u64::MAX),
         time: Duration::from_secs_f64(minutes.max(0.0) * 60.0),
         threads: arguments.threads,
+        length,
     };
     say(&format!("seed {seed}"));
     let began = Instant::now();
     let tell = |told: Told<'_>| match told {
-        Told::Found(found) => say(&violation(found)),
+        Told::Found(found) => say(&violation(found, length)),
         Told::Progress(statistics) => say(&progress(statistics, began)),
     };
     let (statistics, found) = run_many_telling(seed, bounds, !arguments.all, &tell);
     say(&statistics.to_string());
     say(&progress(&statistics, began));
     // Once more together: the first ones may have scrolled away in a night.
-    found.iter().for_each(|one| say(&violation(one)));
+    found.iter().for_each(|one| say(&violation(one, length)));
     say(&format!("violations {}", found.len()));
     verdict(found.is_empty())
 }
 
-fn violation(found: &Found) -> String {
-    format!("VIOLATION {}\n  again: coequal-simulation --trace {}", found.violation, found.seed)
+fn violation(found: &Found, length: Length) -> String {
+    let short = if length == Length::Short { " --short" } else { "" };
+    format!("VIOLATION {}\n  again: coequal-simulation{short} --trace {}", found.violation, found.seed)
 }
 
 fn progress(statistics: &Statistics, began: Instant) -> String {

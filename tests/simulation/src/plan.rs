@@ -48,6 +48,19 @@ pub struct Plan {
     pub majority_lost: Option<u64>,
 }
 
+/// How long a schedule is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Length {
+    /// 2 to 5 seconds of faults and 30 to 60 calls.
+    #[default]
+    Full,
+    /// The same faults in a third of the time, and a third of the calls.
+    Short,
+}
+
+/// Parts of a full schedule that a short one has.
+const SHORT: u64 = 3;
+
 /// Chance of its own for the loss of a majority: no seed of `seeds.txt` draws it, so those end as they did.
 const LOSS: u64 = 0x10eb;
 /// The same for databases of one name.
@@ -104,6 +117,18 @@ impl Plan {
         plan.draw_collection(&mut Random::new(seed ^ 0x70b5));
         plan.draw_loss(&mut Random::new(seed ^ LOSS));
         plan.draw_namesake(&mut Random::new(seed ^ NAMESAKE));
+        plan
+    }
+
+    /// The schedule of this seed, as long as is wished.
+    pub fn of(seed: u64, length: Length) -> Self {
+        let mut plan = Self::new(seed);
+        if length == Length::Short {
+            plan.calls /= 3;
+            plan.faults_us /= SHORT;
+            plan.faults.iter_mut().for_each(|(at_us, _)| *at_us /= SHORT);
+            plan.comparisons.iter_mut().for_each(|(at_us, _)| *at_us /= SHORT);
+        }
         plan
     }
 

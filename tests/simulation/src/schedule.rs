@@ -43,9 +43,14 @@ pub struct Outcome {
     pub violation: Option<Violation>,
 }
 
-/// Runs the schedule of a seed. With `tracing` everything that happens is told.
+/// Runs the full schedule of a seed. With `tracing` everything that happens is told.
 pub fn run(seed: u64, templates: &mut Templates, tracing: bool) -> Outcome {
-    let plan = Plan::new(seed);
+    run_plan(Plan::new(seed), templates, tracing)
+}
+
+/// Runs a schedule.
+pub fn run_plan(plan: Plan, templates: &mut Templates, tracing: bool) -> Outcome {
+    let seed = plan.seed;
     let mut random = Random::new(seed ^ 0x00c1_0c45);
     let machines = match templates.machines(&plan, &mut random) {
         Ok(machines) => machines,

@@ -1,10 +1,10 @@
 //! Schedules, one after the other, until one breaks a promise.
 
 use crate::history::Violation;
-use crate::plan::Templates;
+use crate::plan::{Length, Plan, Templates};
 use crate::random::mix;
 use crate::report::Statistics;
-use crate::schedule::{Outcome, run};
+use crate::schedule::{Outcome, run, run_plan};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub struct Bounds {
     pub time: Duration,
     /// Threads.
     pub threads: usize,
+    /// How long each schedule is.
+    pub length: Length,
 }
 
 /// What a search tells while it goes on.
@@ -89,7 +91,8 @@ pub fn run_many_telling(
                     if number >= bounds.schedules {
                         break;
                     }
-                    let outcome = run(seed_of(seed, number), &mut templates, false);
+                    let plan = Plan::of(seed_of(seed, number), bounds.length);
+                    let outcome = run_plan(plan, &mut templates, false);
                     let mut all = gathered.lock().unwrap_or_else(PoisonError::into_inner);
                     all.statistics.add(&outcome.statistics);
                     if let Some(violation) = outcome.violation {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use coequal_simulation::faults::FaultKind;
-use coequal_simulation::plan::{Plan, Templates};
+use coequal_simulation::plan::{Length, Plan, Templates};
 use coequal_simulation::report::Statistics;
 use coequal_simulation::schedule::run;
 use coequal_simulation::search::{Bounds, run_many};
@@ -34,7 +34,7 @@ fn simulation_new_schedules_break_no_promise() {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
     let seed = u64::try_from(clock.as_micros()).expect("a clock of this age");
     println!("seed {seed}");
-    let bounds = Bounds { schedules: u64::MAX, time: SEARCH, threads: 2 };
+    let bounds = Bounds { schedules: u64::MAX, time: SEARCH, threads: 2, length: Length::Full };
     let (statistics, found) = run_many(seed, bounds, true);
     println!("{statistics}");
     assert!(found.is_empty(), "seed {seed}: {found:?}");
