@@ -6,6 +6,10 @@ use coequal_operator::{crd, kubernetes, local};
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// Several threads of a node hand small pieces of memory to each other; the system's allocator takes a lock for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match OperatorArgs::parse().command {
         Some(OperatorCommand::Run(args)) => kubernetes::main(args),
