@@ -129,10 +129,17 @@ fn make_peace(world: &mut World) {
         }
         world.start(at);
     }
-    // Peers refuse a start that they have seen before, and say so: somebody starts that node once more.
+    // Peers refuse a start that they have seen before, and say so: somebody starts that node until none does.
     if world.damaged == Some(FaultKind::OldVolume) {
         let refused: Vec<usize> = world.damaged_nodes.iter().copied().collect();
-        refused.into_iter().for_each(|at| world.crash(at, Survival::All));
+        for at in refused {
+            let id = world.nodes[at].id;
+            let seen = world.nodes.iter().filter_map(|node| node.seen.get(&id)).map(|(incarnation, _)| *incarnation);
+            let newest = seen.max().unwrap_or(0);
+            let volume = &mut world.nodes[at].volume;
+            volume.incarnation = volume.incarnation.max(newest);
+            world.crash(at, Survival::All);
+        }
     }
 }
 

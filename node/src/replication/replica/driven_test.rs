@@ -1,11 +1,11 @@
 //! A replica on a disk in memory, driven by tests that are its clock, its peers and its clients.
 
-use super::{ClientWrite, Event, META_CONFIGURATION, Now, Replica, ReplicaStart};
+use super::{ClientRead, ClientWrite, Event, META_CONFIGURATION, Now, Replica, ReplicaStart};
 use crate::replication::error::ServiceError;
 use crate::replication::service::Written;
 use crate::storage::{MemoryDisk, Store, StoreIdentity, StoreSettings};
 use coequal_protocol::message::{Condition, Message, Operation, OperationKind};
-use coequal_protocol::{Ballot, Key, Revision};
+use coequal_protocol::{Ballot, Held, Key, Revision};
 use coequal_types::{Configuration, DatabaseId, DatabaseSettings, LowBound, NodeId};
 use std::sync::{Arc, Mutex};
 
@@ -17,8 +17,8 @@ pub(super) const EPOCH: u64 = 5;
 
 const SETTINGS: StoreSettings = StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 };
 
-/// How a write ended, once it has.
-pub(super) type Outcome = Arc<Mutex<Option<Result<Written, ServiceError>>>>;
+/// How a write (or a read) ended, once it has.
+pub(super) type Outcome<T = Written> = Arc<Mutex<Option<Result<T, ServiceError>>>>;
 
 /// The voters 1 to `voters`, all of them there from the first epoch on.
 pub(super) fn configuration(epoch: u64, voters: u64) -> Configuration {
@@ -180,6 +180,15 @@ impl Driven {
         let reply = Box::new(move |result| *told.lock().unwrap() = Some(result));
         let deadline_ms = self.now_ms + milliseconds;
         self.handle(Event::Write(ClientWrite { key, operation: put(), generated: false, deadline_ms, reply }));
+        outcome
+    }
+
+    pub fn reads(&mut self, key: Key, milliseconds: u64) -> Outcome<Option<Held>> {
+        let outcome = Outcome::default();
+        let told = Arc::clone(&outcome);
+        let reply = Box::new(move |result| *told.lock().unwrap() = Some(result));
+        let deadline_ms = self.now_ms + milliseconds;
+        self.handle(Event::Read(ClientRead { key, deadline_ms, reply }));
         outcome
     }
 }

@@ -3,7 +3,7 @@
 use super::{META_CONFIGURATION, Replica};
 use crate::replication::error::ServiceError;
 use bytes::Bytes;
-use coequal_protocol::forced_recovery::is_first;
+use coequal_protocol::forced_recovery::{is_first, recoveries};
 use coequal_protocol::message::Message;
 use coequal_protocol::record::LogRecord;
 use coequal_types::{Configuration, DatabaseStatus, NodeId};
@@ -43,6 +43,8 @@ impl Replica {
                     .to_owned(),
             );
         }
+        let was_given_up =
+            !configuration.is_member(self.me) && recoveries(configuration.epoch) > recoveries(self.configuration.epoch);
         self.configuration = configuration;
         self.clock.raise(self.configuration.low_bound.agreed);
         self.record_configuration();
@@ -54,6 +56,11 @@ impl Replica {
             self.start_alignment();
         } else {
             self.start_epoch_alignment();
+        }
+        if was_given_up {
+            // The survivors decide without this node; nothing that it began goes on among them.
+            let name = self.configuration.name.clone();
+            self.fail_everything(&ServiceError::DatabaseNotAvailable(name, self.me));
         }
         self.check_disk_again();
         self.restart_rounds();

@@ -135,6 +135,27 @@ fn accepts_from_before_a_new_epoch_do_not_count_under_it() {
     assert!(outcome.lock().unwrap().is_none());
 }
 
+/// A forced recovery gave it up: what it began must not go on among the survivors, by a read or a write.
+#[test]
+fn who_was_given_up_drops_what_it_began() {
+    for epoch in [1 << 32, (1 << 32) + 1] {
+        let mut driven = Driven::voting(configuration(EPOCH, 3));
+        let written = driven.writes(key(), 60_000);
+        let read = driven.reads(key(), 60_000);
+        assert!(prepared(&driven.sends_durably()).is_some());
+        let survivors = Configuration { voters: vec![OTHER], excluded: vec![ME, THIRD], ..configuration(epoch, 3) };
+        driven.adopts(survivors);
+        driven.passes(1_000);
+        let sent = driven.sends_durably();
+        let has_a_part = |message: &Message| {
+            matches!(message, Message::Prepare { .. } | Message::Accept { .. } | Message::Query { .. })
+        };
+        assert!(!sent.iter().any(|(_, message)| has_a_part(message)), "{sent:?}");
+        assert!(matches!(*written.lock().unwrap(), Some(Err(_))));
+        assert!(matches!(*read.lock().unwrap(), Some(Err(_))));
+    }
+}
+
 #[test]
 fn nothing_is_said_under_an_epoch_that_is_not_on_disk() {
     let mut driven = Driven::voting(configuration(EPOCH, 3));
