@@ -178,6 +178,11 @@ impl SimNode {
         }
     }
 
+    /// How its process introduces itself.
+    pub fn as_start(&self) -> Start {
+        Start { incarnation: self.volume.incarnation, process: self.process }
+    }
+
     /// Whether a process runs.
     pub fn is_up(&self) -> bool {
         self.process != 0
