@@ -22,6 +22,7 @@ pub mod pull_size;
 pub mod failure_detection;
 pub mod membership;
 pub mod forced_recovery;
+pub mod identity;
 pub mod disk_check;
 pub mod sharing;
 pub mod auto_deploy;

@@ -6,6 +6,7 @@ use super::codec::append_frame;
 use super::error::ConnectionError;
 use super::wire::{WireError, read_uuid};
 use bytes::{Bytes, BytesMut};
+use coequal_protocol::identity::Start;
 use coequal_types::{ClusterId, Incarnation, NodeId, NodeName};
 use prost::Message as _;
 use std::fmt;
@@ -118,6 +119,11 @@ impl Refusal {
 }
 
 impl Hello {
+    /// Which start of its node this is, and which process.
+    pub(super) fn start(&self) -> Start {
+        Start { incarnation: self.incarnation, process: self.process }
+    }
+
     /// Whether the node that says `own` can talk to the one that says `self`.
     pub(super) fn check(&self, own: &Self) -> Result<(), Refusal> {
         let (theirs, ours) = (&self.versions, &own.versions);

@@ -1,6 +1,8 @@
-//! Which start of each node speaks for it. Only the newest is listened to, from the moment it is heard of.
+//! Which start of each node speaks for it. Only the newest is listened to, from the moment it is heard of: the decision is
+//! `protocol::identity`.
 
 use super::hello::{ChannelKind, Hello, Refusal, RefusalKind};
+use coequal_protocol::identity::{Admission, admit, invariant_one_process_speaks};
 use coequal_types::NodeId;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -52,9 +54,7 @@ impl Registry {
     /// have delivered anything before it.
     pub fn deliver(&self, hello: &Hello, delivery: impl FnOnce()) -> bool {
         let seen = self.seen();
-        let current = seen
-            .get(&hello.node)
-            .is_some_and(|known| known.hello.incarnation == hello.incarnation && known.hello.process == hello.process);
+        let current = seen.get(&hello.node).is_some_and(|known| known.hello.start() == hello.start());
         if current {
             delivery();
         }
@@ -64,15 +64,18 @@ impl Registry {
 
 fn note<'a>(seen: &'a mut HashMap<NodeId, Seen>, hello: &Hello, remote: SocketAddr) -> Result<&'a mut Seen, Refusal> {
     if let Some(known) = seen.get_mut(&hello.node) {
-        if let Some(refusal) = conflict(known, hello, remote) {
+        let before = known.hello.start();
+        let admission = admit(Some(before), hello.start());
+        if let Some(refusal) = conflict(admission, known, hello, remote) {
             return Err(refusal);
         }
-        if hello.incarnation > known.hello.incarnation {
+        if admission == Admission::Replaces {
             let (old, new) = (known.hello.incarnation, hello.incarnation);
             tracing::info!(node = %hello.node, name = %hello.name, old, new, %remote, "node has started anew");
             known.stop.cancel();
             *known = fresh(hello, remote);
         }
+        debug_assert!(invariant_one_process_speaks(Some(before), hello.start(), known.hello.start()));
     } else if seen.len() >= NODES_MAX {
         return Err(Refusal::new(RefusalKind::Busy, format!("{NODES_MAX} nodes were seen already")));
     }
@@ -83,26 +86,27 @@ fn fresh(hello: &Hello, remote: SocketAddr) -> Seen {
     Seen { hello: hello.clone(), remote, stop: CancellationToken::new(), channels: HashMap::new() }
 }
 
-/// What is wrong with `hello` beside what is known of its node. A process never dials after its successor did,
-/// so an old incarnation that speaks up is alive beside the new one.
-fn conflict(known: &Seen, hello: &Hello, remote: SocketAddr) -> Option<Refusal> {
+/// A refusal in words.
+fn conflict(admission: Admission, known: &Seen, hello: &Hello, remote: SocketAddr) -> Option<Refusal> {
     let way_out = "two live processes seem to use one data directory or copies of it; stop one of them and give it \
                    an empty directory";
     // Without the dialer's port, so that the same refusal reads the same each time.
     let (node, remote) = (hello.node, remote.ip());
-    if hello.incarnation < known.hello.incarnation {
-        let detail = format!(
-            "node {node}: incarnation {} ({}, {remote}) came after incarnation {} ({}, {}); {way_out}",
-            hello.incarnation, hello.name, known.hello.incarnation, known.hello.name, known.remote
-        );
-        return Some(Refusal::new(RefusalKind::OldIncarnation, detail));
+    match admission {
+        Admission::Admitted | Admission::Replaces => None,
+        Admission::OldIncarnation => {
+            let detail = format!(
+                "node {node}: incarnation {} ({}, {remote}) came after incarnation {} ({}, {}); {way_out}",
+                hello.incarnation, hello.name, known.hello.incarnation, known.hello.name, known.remote
+            );
+            Some(Refusal::new(RefusalKind::OldIncarnation, detail))
+        }
+        Admission::DuplicateIdentity => {
+            let detail = format!(
+                "node {node}: both {} at {remote} and {} at {} are its incarnation {}; {way_out}",
+                hello.name, known.hello.name, known.remote, hello.incarnation
+            );
+            Some(Refusal::new(RefusalKind::DuplicateIdentity, detail))
+        }
     }
-    if hello.incarnation == known.hello.incarnation && hello.process != known.hello.process {
-        let detail = format!(
-            "node {node}: both {} at {remote} and {} at {} are its incarnation {}; {way_out}",
-            hello.name, known.hello.name, known.remote, hello.incarnation
-        );
-        return Some(Refusal::new(RefusalKind::DuplicateIdentity, detail));
-    }
-    None
 }

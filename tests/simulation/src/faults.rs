@@ -61,6 +61,8 @@ pub enum FaultKind {
     NamesakeBrought,
     NamesakeRestored,
     NamesakeInConflict,
+    DoubleStarted,
+    IdentityRefused,
 }
 
 use FaultKind::*;
@@ -119,6 +121,16 @@ impl FaultKind {
         matches!(self, NamesakeBrought | NamesakeRestored)
     }
 
+    /// Whether nodes do not reach each other meanwhile, or all of them forget at once.
+    pub fn parts(self) -> bool {
+        matches!(self, Partition | OneWay | PartialPartition | LateStart | AllDown)
+    }
+
+    /// Whether the process of one machine ends.
+    pub fn ends_process(self) -> bool {
+        matches!(self, Kill | KillBeforeEffects | KillAfterTake | KillInCommit | KillAfterCommit | PowerCut)
+    }
+
     /// Whether a disk forgets or loses something that it had synced: only a minority of nodes may.
     pub fn damages(self) -> bool {
         matches!(
@@ -132,6 +144,7 @@ impl FaultKind {
                 | NodeRemoved
                 | NodeReplaced
                 | NamesakeRestored
+                | DoubleStarted
         )
     }
 }
@@ -153,6 +166,7 @@ impl World {
         // Machines that came later are as good as the first ones.
         let machines = if self.plan.membership { self.nodes.len() } else { self.plan.nodes };
         let at = usize::try_from(fault.chance % machines as u64).unwrap_or(0);
+        let Some(at) = self.struck(at, &fault) else { return };
         let fault = Fault { node: at, ..fault };
         if self.nodes[at].gone || fault.kind.damages() && !self.takes_damage(fault.kind) {
             return;
@@ -180,6 +194,7 @@ impl World {
                 let by_ms = random.pick(&[300_i64, 3_000, 100_000, 5_000_000]).unwrap_or(0);
                 self.nodes[at].clock.jump(self.now_us, if back { -by_ms } else { by_ms });
             }
+            DoubleStarted => self.copy_machine(at, &mut random),
             LateStart => self.replay_former_starts(at),
             NodeAdded => self.add_machine(),
             NamesakeBrought => self.bring_namesake(),

@@ -3,8 +3,9 @@
 //!
 //! Rooms: [`plan`] and [`faults`] (what a schedule is made of), [`world`] (machines, network, time), [`workload`]
 //! (clients), [`watch`], [`check`] and [`generations`] (what must hold at each moment and of what clients saw),
-//! [`schedule`] (one from beginning to verdict), [`recovery`] and [`namesake`] (what comes in between where a majority is
-//! lost for good, or another database has the same name), [`search`] and [`report`] (many of them).
+//! [`schedule`] (one from beginning to verdict), [`recovery`], [`namesake`] and [`double`] (what comes in between where a
+//! majority is lost for good, another database has the same name, or a machine is there twice), [`search`] and [`report`]
+//! (many of them).
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 
@@ -23,6 +24,7 @@ pub mod watch;
 pub mod check;
 pub mod recovery;
 pub mod namesake;
+pub mod double;
 pub mod schedule;
 pub mod search;
 pub mod report;

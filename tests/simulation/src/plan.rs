@@ -66,6 +66,9 @@ const LOSS: u64 = 0x10eb;
 /// The same for databases of one name.
 const NAMESAKE: u64 = 0x5a44;
 
+/// The same for a machine that there is twice.
+const DOUBLE: u64 = 0xd0fb;
+
 /// Identity of the database of all schedules.
 pub const DATABASE: u128 = 0xc0e9_0a1d;
 
@@ -117,6 +120,7 @@ impl Plan {
         plan.draw_collection(&mut Random::new(seed ^ 0x70b5));
         plan.draw_loss(&mut Random::new(seed ^ LOSS));
         plan.draw_namesake(&mut Random::new(seed ^ NAMESAKE));
+        plan.draw_double(&mut Random::new(seed ^ DOUBLE));
         plan
     }
 
@@ -182,6 +186,18 @@ impl Plan {
         let kind = if brought { FaultKind::NamesakeBrought } else { FaultKind::NamesakeRestored };
         let at_us = random.between(100_000, self.faults_us);
         self.faults.push((at_us, Fault { kind, node: 0, chance: random.number() }));
+        self.faults.sort_by_key(|(at_us, _)| *at_us);
+    }
+
+    /// One schedule in twenty-five has a machine twice: every sixth of those whose nodes change no configuration, so that who
+    /// was found damaged is not taken in anew under the identity that the copy has.
+    fn draw_double(&mut self, random: &mut Random) {
+        let namesake = self.faults.iter().any(|(_, fault)| fault.kind.is_namesake());
+        if !random.chance(17) || self.majority_lost.is_some() || self.membership || namesake || !self.may_damage() {
+            return;
+        }
+        let at_us = random.between(100_000, self.faults_us);
+        self.faults.push((at_us, Fault { kind: FaultKind::DoubleStarted, node: 0, chance: random.number() }));
         self.faults.sort_by_key(|(at_us, _)| *at_us);
     }
 

@@ -1,6 +1,7 @@
 //! One schedule from its beginning to its verdict: faults and calls, then peace, then the reckoning.
 
 use crate::check::{judge, newest_acknowledged};
+use crate::double;
 use crate::faults::FaultKind;
 use crate::history::{Answer, Call, Violation};
 use crate::namesake;
@@ -144,6 +145,7 @@ fn make_peace(world: &mut World) {
 }
 
 fn reckon(world: &mut World) -> Result<(), Violation> {
+    double::sort_out(world)?;
     whole_disks_are_not_called_damaged(world)?;
     namesake::sort_out(world)?;
     recovery::recover(world)?;
@@ -254,7 +256,8 @@ fn whole_disks_are_not_called_damaged(world: &World) -> Result<(), Violation> {
 /// Nodes that take part at the end: without a disk that was found damaged, where nobody replaces it.
 fn healthy(world: &World) -> Vec<usize> {
     let member = |at: &usize| world.directory.configuration.is_member(world.nodes[*at].id);
-    let all = (0..world.nodes.len()).filter(|at| !world.nodes[*at].gone).filter(member);
+    let there = |at: &usize| !world.nodes[*at].gone && !world.is_copy(*at);
+    let all = (0..world.nodes.len()).filter(there).filter(member);
     all.filter(|at| world.plan.membership || world.nodes[*at].status() != DatabaseStatus::Faulty).collect()
 }
 

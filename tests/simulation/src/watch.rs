@@ -235,7 +235,8 @@ impl World {
     /// can tell from the disk is found by nobody, and then nothing is promised.
     pub(crate) fn watch_recalled(&mut self, at: usize, to: NodeId, message: &Message) {
         let Message::Recalled { durable, .. } = message else { return };
-        let (Some(asker), Some(own)) = (self.index_of(to), self.nodes[at].open()) else { return };
+        let asker = self.admitted(at, to).or_else(|| self.index_of(to));
+        let (Some(asker), Some(own)) = (asker, self.nodes[at].open()) else { return };
         if self.lost.contains(&asker) {
             return;
         }

@@ -15,6 +15,8 @@ const SEARCH: Duration = Duration::from_secs(40);
 const SCHEDULES_MIN: u64 = 20;
 /// Schedules that meet another database of the same name.
 const NAMESAKES: usize = 25;
+/// Schedules in which a machine is there twice.
+const DOUBLES: usize = 25;
 /// Schedules that lose a majority for good.
 const RECOVERIES: usize = 25;
 
@@ -73,6 +75,21 @@ fn simulation_a_namesake_is_a_conflict_and_nothing_of_it_is_mixed_in() {
     let (brought, restored) = (count(FaultKind::NamesakeBrought), count(FaultKind::NamesakeRestored));
     assert!(brought > 0 && restored > 0, "{statistics}");
     assert!(count(FaultKind::NamesakeInConflict) >= brought + restored, "{statistics}");
+}
+
+#[test]
+fn simulation_a_copied_data_directory_is_refused_and_loses_nothing() {
+    let (mut templates, mut statistics) = (Templates::default(), Statistics::default());
+    let copies = |seed: &u64| Plan::new(*seed).faults.iter().any(|(_, fault)| fault.kind == FaultKind::DoubleStarted);
+    for seed in (1..2_000).filter(copies).take(DOUBLES) {
+        let outcome = run(seed, &mut templates, false);
+        assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
+        statistics.add(&outcome.statistics);
+    }
+    let count = |kind| statistics.faults.get(&kind).copied().unwrap_or(0);
+    let started = count(FaultKind::DoubleStarted);
+    assert!(started > DOUBLES as u64 / 2, "{statistics}");
+    assert!(count(FaultKind::IdentityRefused) >= started, "{statistics}");
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl World {
         let voters = self.directory.configuration.all_voters();
         let there = |voter: &&NodeId| {
             **voter == me
-                || self.index_of(**voter).is_some_and(|other| self.nodes[other].is_up())
+                || self.index_of(**voter).is_some_and(|other| self.nodes[other].is_up() && self.listens(other, at))
                     && !self.network.is_blocked(me, **voter)
                     && !self.network.is_blocked(**voter, me)
         };

@@ -16,6 +16,7 @@ pub mod tombstones;
 pub use caretaker::Directory;
 pub use disk::SimDisk;
 
+use crate::double::Double;
 use crate::faults::{Fault, FaultKind};
 use crate::history::{Answer, Record, Violation};
 use crate::namesake::Namesake;
@@ -134,6 +135,8 @@ pub struct World {
     pub rollback_forgotten: bool,
     /// The other database of the same name, once it is on a disk here.
     pub namesake: Option<Namesake>,
+    /// The machine that there is twice, once it is.
+    pub double: Option<Double>,
     /// The low bound stays where it is.
     pub bound_rests: bool,
     /// Machines that are lost for good, as far as the others know.
@@ -183,6 +186,7 @@ impl World {
             damaged_nodes: BTreeSet::new(),
             rollback_forgotten: false,
             namesake: None,
+            double: None,
             bound_rests: false,
             lost: BTreeSet::new(),
             forced: None,
@@ -271,7 +275,8 @@ impl World {
     }
 
     fn arrive(&mut self, at: usize, packet: Packet) {
-        let lenient = self.plan.late_starts;
+        // Late packets of a former start are told from those of a copy by nobody.
+        let lenient = self.plan.late_starts && self.double.is_none();
         let node = &mut self.nodes[at];
         if !node.is_up() {
             return;
@@ -281,7 +286,7 @@ impl World {
             return self.schedule(left, Happening::Packet(at, Box::new(packet)));
         }
         if !node.admits(&packet, lenient) {
-            return;
+            return self.refuse(packet.process);
         }
         self.note(&[1, at as u64, packet.from.0, self.now_us]);
         if let Payload::Message(message) = &packet.payload {
@@ -304,7 +309,7 @@ impl World {
 
     /// Puts a packet on its way.
     pub fn dispatch(&mut self, packet: Packet) {
-        let Some(to) = self.index_of(packet.to) else { return };
+        let Some(to) = self.reached(&packet) else { return };
         for delay_us in self.network.arrivals(&packet) {
             self.schedule(delay_us, Happening::Packet(to, Box::new(packet.clone())));
         }
@@ -351,6 +356,7 @@ impl World {
         }
         self.trace(|| format!("node {at} ends ({survival:?})"));
         self.note(&[3, at as u64, self.now_us]);
+        let process = self.nodes[at].process;
         let node = &mut self.nodes[at];
         // A store that is dropped would still tidy up its file, which a process that is gone does not.
         node.volume.folder = node.volume.folder.take().map(|folder| {
@@ -366,7 +372,8 @@ impl World {
         // The peers' connections break, which most of them notice at once.
         for other in 0..self.nodes.len() {
             let now_ms = self.nodes[other].clock.now(self.now_us).monotonic_ms;
-            if other != at && self.nodes[other].is_up() && self.random.chance(70) {
+            let is_peer = other != at && self.nodes[other].is_up() && self.knows_process(other, id, process);
+            if is_peer && self.random.chance(70) {
                 self.nodes[other].detector.disconnected(id, now_ms);
             }
         }

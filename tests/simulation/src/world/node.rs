@@ -7,6 +7,7 @@ use coequal_node::replication::replica::{Event, Replica};
 use coequal_node::storage::{Batch, Store};
 use coequal_protocol::auto_deploy::CopyProgress;
 use coequal_protocol::failure_detection::FailureDetector;
+use coequal_protocol::identity::{self, Admission, Start};
 use coequal_protocol::record::FeedId;
 use coequal_protocol::sharing::LocalCopy;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeEntry, NodeId};
@@ -132,7 +133,7 @@ pub struct SimNode {
     /// Whom it hears.
     pub detector: FailureDetector,
     /// The newest start of each peer that it has heard of, and which process that was.
-    pub seen: BTreeMap<NodeId, (Incarnation, u64)>,
+    pub seen: BTreeMap<NodeId, Start>,
     /// What peers said of themselves last, and when.
     pub reports: BTreeMap<NodeId, (Arc<Report>, u64)>,
     /// Since when each learner is one.
@@ -175,6 +176,11 @@ impl SimNode {
             pinged_ms: 0,
             caretook_ms: 0,
         }
+    }
+
+    /// How its process introduces itself.
+    pub fn as_start(&self) -> Start {
+        Start { incarnation: self.volume.incarnation, process: self.process }
     }
 
     /// Whether a process runs.
@@ -237,14 +243,14 @@ impl SimNode {
     /// Whether a packet's sender is who it was, as the network room of a node decides it: a newer start voids an older
     /// one, and of two processes of one start the second is refused. `lenient`: also what is late from a former start.
     pub fn admits(&mut self, packet: &Packet, lenient: bool) -> bool {
-        let (incarnation, process) = self.seen.get(&packet.from).copied().unwrap_or((0, packet.process));
-        if packet.incarnation > incarnation {
-            self.seen.insert(packet.from, (packet.incarnation, packet.process));
-            return true;
+        let comes = Start { incarnation: packet.incarnation, process: packet.process };
+        match identity::admit(self.seen.get(&packet.from).copied(), comes) {
+            Admission::Admitted | Admission::Replaces => {
+                self.seen.insert(packet.from, comes);
+                true
+            }
+            Admission::OldIncarnation => lenient && matches!(packet.payload, Payload::Message(_)),
+            Admission::DuplicateIdentity => false,
         }
-        if packet.incarnation < incarnation {
-            return lenient && matches!(packet.payload, Payload::Message(_));
-        }
-        packet.process == process
     }
 }
