@@ -31,6 +31,9 @@ const SPACE_US: u64 = 600_000;
 /// A write of the end is acknowledged within this.
 pub(crate) const WRITE_US: u64 = 5_000_000;
 
+/// Writes of a hot key are given to a copy until it has answered nothing for 1.5 s: it may have become FAULTY just now.
+const COPY_SILENT_US: u64 = 1_600_000;
+
 /// What came of a schedule.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -135,7 +138,7 @@ fn make_peace(world: &mut World) {
         let refused: Vec<usize> = world.damaged_nodes.iter().copied().collect();
         for at in refused {
             let id = world.nodes[at].id;
-            let seen = world.nodes.iter().filter_map(|node| node.seen.get(&id)).map(|(incarnation, _)| *incarnation);
+            let seen = world.nodes.iter().filter_map(|node| node.seen.get(&id)).map(|start| start.incarnation);
             let newest = seen.max().unwrap_or(0);
             let volume = &mut world.nodes[at].volume;
             volume.incarnation = volume.incarnation.max(newest);
@@ -152,6 +155,10 @@ fn reckon(world: &mut World) -> Result<(), Violation> {
     let space_us = world.now_us + SPACE_US;
     wait_until(world, "everything comes ONLINE after the faults", is_at_rest)?;
     space_is_noticed(world, space_us)?;
+    if faulty(world) > 0 {
+        let until_us = world.now_us + COPY_SILENT_US;
+        world.run_until(until_us);
+    }
     let keys = world.clients.keys();
     let members = healthy(world);
     for (number, key) in keys.iter().enumerate() {
@@ -360,9 +367,16 @@ fn change_once_more(world: &mut World, at: usize, key: &Key, kind: OperationKind
     let deadline_us = world.now_us + WRITE_US;
     let (mut at, mut refused_by) = (at, BTreeSet::new());
     loop {
+        let faulty_before = faulty(world);
         let answer = change_until(world, at, key, kind.clone(), deadline_us);
         if matches!(answer, Some(Answer::Written { .. })) || world.violation.is_some() {
             return Ok(());
+        }
+        // Given to a node that found by this very write what a fault did to its disk: nobody can know what came of it.
+        if matches!(answer, Some(Answer::Unknown)) && faulty(world) > faulty_before {
+            let until_us = world.now_us + COPY_SILENT_US;
+            world.run_until(until_us);
+            continue;
         }
         refused_by.insert(at);
         let other = healthy(world).into_iter().find(|other| !refused_by.contains(other));
@@ -374,6 +388,11 @@ fn change_once_more(world: &mut World, at: usize, key: &Key, kind: OperationKind
             }
         }
     }
+}
+
+/// Nodes whose disk a fault damaged, and that have found it.
+fn faulty(world: &World) -> usize {
+    world.damaged_nodes.iter().filter(|at| world.nodes[**at].status() == DatabaseStatus::Faulty).count()
 }
 
 /// Whether a node found by this very write what a fault did to its disk: a damaged store is not served, and the refusal

@@ -5,7 +5,7 @@
 use coequal_simulation::faults::FaultKind;
 use coequal_simulation::plan::{Length, Plan, Templates};
 use coequal_simulation::report::Statistics;
-use coequal_simulation::schedule::run;
+use coequal_simulation::schedule::{run, run_plan};
 use coequal_simulation::search::{Bounds, run_many};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -96,8 +96,9 @@ fn simulation_a_copied_data_directory_is_refused_and_loses_nothing() {
 fn simulation_seeds_that_once_broke_a_promise_break_none() {
     let mut templates = Templates::default();
     for line in include_str!("../seeds.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let seed = line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a seed");
-        let outcome = run(seed, &mut templates, false);
+        let (length, rest) = line.strip_prefix("short ").map_or((Length::Full, line), |rest| (Length::Short, rest));
+        let seed = rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a seed");
+        let outcome = run_plan(Plan::of(seed, length), &mut templates, false);
         assert!(outcome.violation.is_none(), "seed {line}: {:?}", outcome.violation);
     }
 }
