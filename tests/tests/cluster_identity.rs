@@ -99,3 +99,21 @@ async fn a_copy_that_peers_let_in_after_their_restart_does_not_vote() {
     cluster.until_online("orders").await;
     check_acknowledged(&cluster.until_equal("notes").await, &seen);
 }
+
+/// Who starts anew has forgotten which of the two it listened to; the one that was refused does not try it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_copy_is_not_let_in_by_peers_that_are_restarted() {
+    let (mut cluster, double) = with_copy().await;
+    cluster.nodes[double].start();
+    let client = cluster.nodes[double].client();
+    until_it_says_so(&client).await;
+    for at in [0, 1] {
+        cluster.nodes[at].kill();
+        cluster.nodes[at].start();
+        cluster.until_status(&cluster.nodes[at], "orders", "ONLINE").await;
+    }
+    cluster.until_status(&cluster.nodes[2], "orders", "ONLINE").await;
+    assert!(!cluster.nodes[2].log().contains("this one is silent"), "nobody refuses the original");
+    let node = client.get("/v1/node").await.json();
+    assert!(node["message"].as_str().is_some_and(|text| text.contains("takes part in nothing any more")), "{node}");
+}

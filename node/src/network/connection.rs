@@ -39,7 +39,7 @@ impl Connection {
     pub async fn introduce(&mut self, own: &Hello) -> Result<Hello, ConnectionError> {
         self.writer.write(&Greeting::Hello(own.clone()).frame()).await?;
         let theirs = match Greeting::decode(self.reader.read().await?)? {
-            Greeting::Refusal(refusal) => return Err(ConnectionError::Refused(refusal)),
+            Greeting::Refusal(refusal) => return Err(ConnectionError::TurnedAway(refusal)),
             Greeting::Hello(theirs) => theirs,
         };
         own.check_wanted(&theirs).and_then(|()| theirs.check(own)).map_err(ConnectionError::Refused)?;

@@ -11,7 +11,7 @@ use super::NetworkEvent;
 use super::codec::{FRAME_BYTES_MAX, append_frame};
 use super::connection::{Connection, FrameReader, FrameWriter, within};
 use super::error::ConnectionError;
-use super::hello::{ChannelKind, Hello};
+use super::hello::{ChannelKind, Hello, RefusalKind};
 use super::queue::Item;
 use super::shared::{Lane, Peer, Shared};
 use super::transport::connect;
@@ -72,6 +72,9 @@ impl Dialer {
             }
             return;
         };
+        if self.shared.silenced.is_cancelled() {
+            return std::future::pending().await;
+        }
         self.heard.mark_unchanged();
         match self.dial(&address).await {
             Ok((connection, hello)) => {
@@ -114,6 +117,7 @@ impl Dialer {
             _ = self.address.changed() => "it is to be dialed elsewhere or not at all".to_owned(),
             () = newer(&mut self.heard, incarnation) => "it has started anew".to_owned(),
             () = reintroduction(&mut self.cluster, hello.cluster) => "this node has joined a cluster".to_owned(),
+            () = shared.silenced.cancelled() => "another process speaks for this node".to_owned(),
         };
         drop(open);
         tracing::info!(%node, %name, incarnation, channel = %self.kind, reason, "disconnected");
@@ -131,10 +135,22 @@ impl Dialer {
             return;
         }
         self.last_failure.clone_from(&reason);
-        let ConnectionError::Refused(refusal) = error else {
-            tracing::warn!(%node, address, channel = %self.kind, reason, "dial failed; trying on");
-            return;
+        let (refusal, is_turned_away) = match error {
+            ConnectionError::TurnedAway(refusal) => (refusal, true),
+            ConnectionError::Refused(refusal) => (refusal, false),
+            _ => {
+                tracing::warn!(%node, address, channel = %self.kind, reason, "dial failed; trying on");
+                return;
+            }
         };
+        let is_second = matches!(refusal.kind, RefusalKind::OldIncarnation | RefusalKind::DuplicateIdentity);
+        if is_turned_away && is_second && !self.shared.silenced.is_cancelled() {
+            // Peers that are started later forget whom they listened to: with both processes among them, one vote of
+            // this node would count twice (I7).
+            tracing::error!(%node, address, reason, "another process speaks for this node; this one is silent from now on");
+            self.shared.silenced.cancel();
+            self.shared.emit(NetworkEvent::Silenced { reason: reason.clone() }).await;
+        }
         if self.kind != ChannelKind::Protocol {
             return;
         }

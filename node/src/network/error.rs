@@ -59,7 +59,9 @@ impl NetworkError {
     pub(super) fn about(address: &str, error: ConnectionError) -> Self {
         let address = address.to_owned();
         match error {
-            ConnectionError::Refused(refusal) => Self::Refused { address, refusal },
+            ConnectionError::Refused(refusal) | ConnectionError::TurnedAway(refusal) => {
+                Self::Refused { address, refusal }
+            }
             source => Self::Connection { address, source },
         }
     }
@@ -94,9 +96,12 @@ pub enum ConnectionError {
     /// A frame's content is not what belongs there.
     #[error("unreadable frame: {0}")]
     Wire(#[from] WireError),
-    /// One of the two refused the other.
+    /// This side refused the other.
     #[error("{0}")]
     Refused(Refusal),
+    /// The other side refused this one.
+    #[error("{0}")]
+    TurnedAway(Refusal),
     /// The other side closed the connection.
     #[error("the other side closed the connection")]
     Closed,

@@ -73,6 +73,9 @@ async fn welcome(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) ->
 }
 
 async fn serve(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), ConnectionError> {
+    if shared.silenced.is_cancelled() {
+        return Err(ConnectionError::Unexpected("another process speaks for this node"));
+    }
     let hello = within("its hello", shared.limits.hello_timeout, connection.hear()).await?;
     let mut cluster = shared.cluster.subscribe();
     let own = shared.hello(*cluster.borrow_and_update(), hello.channel, None);
@@ -95,6 +98,7 @@ async fn serve(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), C
     connection.reader.permit(FRAME_BYTES_MAX);
     tokio::select! {
         biased;
+        () = shared.silenced.cancelled() => Err(ConnectionError::Unexpected("another process speaks for this node")),
         () = ended.cancelled() => Err(ConnectionError::Unexpected("a newer connection of the same node replaces it")),
         cluster = moved(&mut cluster, hello.cluster) => {
             let detail = format!("{} does not belong to cluster {cluster}", hello.name);

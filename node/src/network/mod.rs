@@ -107,6 +107,12 @@ pub enum NetworkEvent {
         /// Why, in words.
         reason: String,
     },
+    /// A peer listens to another process as this node: nothing is sent or taken any more until this process is started
+    /// again. Told beside `IdentityConflict`.
+    Silenced {
+        /// The peer's words.
+        reason: String,
+    },
     /// Two live processes use one node identity, this node's or a peer's: one of them runs on a copy of the other's
     /// data directory. Told beside `Refused`.
     IdentityConflict {

@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub throttle: Throttle,
     pub inbox: mpsc::Sender<NetworkEvent>,
     pub stop: CancellationToken,
+    /// A peer listens to another process as this node: this one does not take part any more.
+    pub silenced: CancellationToken,
     pub tasks: TaskTracker,
     /// Every node that was ever to be dialed in this process; those not wanted any more have no address.
     peers: RwLock<HashMap<NodeId, Arc<Peer>>>,
@@ -52,6 +54,7 @@ impl Shared {
             tls,
             inbox,
             stop: CancellationToken::new(),
+            silenced: CancellationToken::new(),
             tasks: TaskTracker::new(),
             peers: RwLock::default(),
         }

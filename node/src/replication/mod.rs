@@ -68,6 +68,7 @@ pub async fn start(
         learners_since: BTreeMap::new(),
         lost: BTreeMap::new(),
         given_up: None,
+        silenced: None,
         identity_conflict: None,
         identity_conflicts: 0,
     };

@@ -108,6 +108,8 @@ pub(super) struct State {
     pub lost: BTreeMap<NodeId, String>,
     /// That this node was given up itself, in words.
     pub given_up: Option<String>,
+    /// That another process speaks for this node, in words: for as long as this one runs.
+    pub silenced: Option<String>,
     /// Two processes use one node identity: what was said of it last, and when.
     pub identity_conflict: Option<(String, u64)>,
     /// How often that was found.
@@ -123,7 +125,7 @@ impl State {
         let lately = |at_ms: u64| self.status != NodeStatus::Online || now_ms.saturating_sub(at_ms) < CONFLICT_SHOWN_MS;
         let conflict =
             self.identity_conflict.as_ref().filter(|(_, at_ms)| lately(*at_ms)).map(|(text, _)| text.clone());
-        conflict.or_else(|| self.given_up.clone()).or_else(|| self.refused.clone())
+        self.silenced.clone().or(conflict).or_else(|| self.given_up.clone()).or_else(|| self.refused.clone())
     }
 }
 

@@ -96,6 +96,11 @@ fn on_network(node: &Arc<Node>, event: NetworkEvent) {
             dispatch(node, from, incarnation, envelope);
         }
         NetworkEvent::Refused { address, reason } => tracing::warn!(%address, %reason, "a peer refused the connection"),
+        NetworkEvent::Silenced { reason } => {
+            node.state().silenced = Some(format!(
+                "{reason}; this process takes part in nothing any more: start it again when it is the only one"
+            ));
+        }
         NetworkEvent::IdentityConflict { reason } => {
             let now_ms = node.now_ms();
             let mut state = node.state();

@@ -27,9 +27,15 @@ async fn dial(to: &Node, hello: &Hello) -> Result<Connection, Refusal> {
     let mut connection = Connection::new(stream, remote, DEADLINE);
     match timeout(DEADLINE, connection.introduce(hello)).await.unwrap() {
         Ok(_) => Ok(connection),
-        Err(ConnectionError::Refused(refusal)) => Err(refusal),
+        Err(ConnectionError::Refused(refusal) | ConnectionError::TurnedAway(refusal)) => Err(refusal),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// The same where nobody answers at all.
+async fn is_closed(to: &Node, hello: &Hello) -> bool {
+    let (stream, remote) = transport::connect(&to.address(), DEADLINE, None).await.unwrap();
+    timeout(DEADLINE, Connection::new(stream, remote, DEADLINE).introduce(hello)).await.unwrap().is_err()
 }
 
 async fn send_ping(connection: &mut Connection, time: u64) -> Result<(), ConnectionError> {
@@ -135,6 +141,34 @@ async fn two_processes_with_one_identity_and_incarnation_are_told_apart() {
     let refusal = dial(&a, &hello(1, 9, 41)).await.map(|_| ()).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::SameNode);
     assert!(refusal.detail.contains("two processes are node 0000000000000001"), "{refusal}");
+}
+
+/// Whoever is started later knows of neither, and would let in the one that the others turned away.
+#[tokio::test]
+async fn a_process_that_was_turned_away_as_the_second_of_its_identity_is_silent_from_then_on() {
+    for (first, second) in [((5, 50), (4, 40)), ((5, 50), (5, 51))] {
+        let (older, mut newer, mut copy) = (node(1, 1).await, node(2, 1).await, node(3, second.0).await);
+        let _original = dial(&older, &hello(3, first.0, first.1)).await.ok().unwrap();
+        copy.dials(&[&newer]);
+        copy.connected().await;
+        newer.dials(&[&copy]);
+        newer.connected().await;
+        assert!(copy.network.send(newer.id, database(1), ping(1)));
+        newer.received().await;
+
+        copy.dials(&[&newer, &older]);
+        let reason = copy
+            .until("silence", |event| match event {
+                NetworkEvent::Silenced { reason } => Some(reason),
+                _ => None,
+            })
+            .await;
+        assert!(reason.contains("two live processes"), "{reason}");
+        // Both ways, and for good.
+        newer.disconnected().await;
+        assert!(!copy.network.send(newer.id, database(1), ping(2)));
+        assert!(is_closed(&copy, &hello(4, 1, 1)).await);
+    }
 }
 
 #[tokio::test]
