@@ -98,7 +98,6 @@ async fn a_folder_of_another_database_of_the_name_is_a_conflict_and_stays_untouc
     let mut cluster = Cluster::with_orders(3).await;
     fill(&cluster, 20).await;
     let stranger = other.nodes[0].directory.join("databases/orders");
-    let before: Vec<u8> = std::fs::read(stranger.join("documents.redb")).expect("documents");
     let new = cluster.add(&[]);
     cluster.until_members(4).await;
     cluster.until_online("orders").await;
@@ -114,8 +113,12 @@ async fn a_folder_of_another_database_of_the_name_is_a_conflict_and_stays_untouc
     assert!(metrics.contains("coequal_database_status{database=\"orders\",status=\"CONFLICT\"} 1"), "{metrics}");
     assert_eq!(cluster.export(0, "things").await.lines().count(), 20);
     cluster.nodes[new].kill();
-    let after: Vec<u8> = std::fs::read(place.join("documents.redb")).expect("documents");
-    assert_eq!(before.len(), after.len(), "the other database's folder was not written to");
+    // Where it belongs, it is what it was. (Its files may be shorter: redb gives back free pages at their end.)
+    std::fs::remove_dir_all(&stranger).expect("the original");
+    copy(&place, &stranger);
+    other.nodes[0].start();
+    other.until_online("orders").await;
+    assert_eq!(other.export(0, "things").await.lines().count(), 10, "the other database's folder was not written to");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
