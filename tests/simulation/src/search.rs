@@ -46,8 +46,9 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
 /// The seed of a search's n-th schedule.
 pub fn seed_of(seed: u64, number: u64) -> u64 {
-    // The seed itself comes first, so that a search that begins with a found seed finds it again.
-    if number == 0 { seed } else { mix(seed.wrapping_add(number)) }
+    // The seed itself comes first, so that a search that begins with a found seed finds it again. The others are far from
+    // those of the next seed's search, which would be the same schedules else.
+    if number == 0 { seed } else { mix(mix(seed).wrapping_add(number)) }
 }
 
 /// Runs schedules until a violation is found that `counts`, or `schedules` have run: for one fault to be hunted.
@@ -111,4 +112,16 @@ pub fn run_many_telling(
     });
     let Gathered { statistics, found, .. } = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
     (statistics, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn searches_of_neighbouring_seeds_share_no_schedule() {
+        let all = |seed| (0..10_000).map(|number| seed_of(seed, number)).collect::<BTreeSet<u64>>();
+        assert!(all(20_261_204).is_disjoint(&all(20_261_205)));
+    }
 }
