@@ -144,14 +144,16 @@ impl Dialer {
             }
         };
         let is_second = matches!(refusal.kind, RefusalKind::OldIncarnation | RefusalKind::DuplicateIdentity);
-        if is_turned_away && is_second && !self.shared.silenced.is_cancelled() {
+        let falls_silent = is_turned_away && is_second && !self.shared.silenced.is_cancelled();
+        if falls_silent {
             // Peers that are started later forget whom they listened to: with both processes among them, one vote of
             // this node would count twice (I7).
             tracing::error!(%node, address, reason, "another process speaks for this node; this one is silent from now on");
             self.shared.silenced.cancel();
             self.shared.emit(NetworkEvent::Silenced { reason: reason.clone() }).await;
         }
-        if self.kind != ChannelKind::Protocol {
+        // Each refusal is told once, not for both connections; no other dial tells the one that ends all of them.
+        if self.kind != ChannelKind::Protocol && !falls_silent {
             return;
         }
         if refusal.is_duplicate() {

@@ -38,6 +38,12 @@ async fn begin(node: &Arc<Node>) -> Result<bool, ServiceError> {
         None => make_system(node).await?,
     };
     let cluster = configuration.uuid;
+    if let Some(wanted) = node.settings.cluster.filter(|wanted| *wanted != cluster) {
+        return Err(ServiceError::Conflict(format!(
+            "this node is to make cluster {wanted}, and its data directory holds the beginning of cluster {cluster}; start it \
+             with --cluster {cluster} or with an empty data directory"
+        )));
+    }
     node.directory.set_cluster(cluster).map_err(|e| ServiceError::Conflict(e.to_string()))?;
     node.state().cluster = Some(cluster);
     node.network.set_cluster(cluster);
