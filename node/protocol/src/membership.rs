@@ -128,10 +128,15 @@ pub fn without(configuration: &Configuration, node: NodeId) -> Option<Configurat
     Some(next)
 }
 
-/// All learners that are aligned become voters, together.
+/// All learners that are aligned become voters, together. What a voter said is missed if it is lost: so the learner's
+/// alignment is on its disk before, and with it the mark that nothing was promised on that disk yet is gone.
 fn promote_learners(configuration: &Configuration, nodes: &BTreeMap<NodeId, MemberView>) -> Option<Configuration> {
+    let joined = |node: &NodeId| configuration.joined.get(node).copied().unwrap_or(0).max(1);
     let ready = |node: &NodeId| {
-        nodes.get(node).is_some_and(|view| view.reachable && view.stays && view.status == Some(DatabaseStatus::Online))
+        nodes.get(node).is_some_and(|view| {
+            let is_online = view.status == Some(DatabaseStatus::Online) && view.aligned_epoch >= joined(node);
+            view.reachable && view.stays && is_online
+        })
     };
     let promoted: Vec<NodeId> = configuration.learners.iter().copied().filter(ready).collect();
     if promoted.is_empty() || waits_for_a_third(configuration, &promoted, nodes) {

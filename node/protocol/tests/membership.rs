@@ -102,16 +102,20 @@ fn a_faulty_copy_goes_out_of_the_configuration_so_that_it_is_deployed_anew() {
 }
 
 #[test]
-fn a_learner_votes_only_when_it_is_online_reachable_and_stays() {
+fn a_learner_votes_only_when_it_is_online_on_disk_reachable_and_stays() {
     let learner = with_learners(&[1, 2, 3], &[4]);
     let all = views(&[1, 2, 3, 4]);
     for (case, views) in [
         ("synchronizing", changed(&all, 4, |view| view.status = Some(DatabaseStatus::Synchronizing))),
         ("unknown status", changed(&all, 4, |view| view.status = None)),
         ("unreachable", changed(&all, 4, |view| view.reachable = false)),
+        ("its alignment is not on its disk yet", changed(&all, 4, |view| view.aligned_epoch = 0)),
     ] {
         assert_eq!(step(&learner, &views), None, "{case}");
     }
+    let again = Configuration { joined: [(NodeId(4), 3)].into(), ..learner.clone() };
+    let of_before = changed(&all, 4, |view| view.aligned_epoch = 2);
+    assert_eq!(step(&again, &of_before), None, "what it says is of the time before it was taken in again");
     let leaves = changed(&all, 4, |view| view.stays = false);
     assert_eq!(outline(step(&learner, &leaves)), Some((ids(&[1, 2, 3]), None, vec![])));
 }

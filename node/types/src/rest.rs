@@ -227,7 +227,8 @@ pub struct TombstoneCollection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlignmentPoint {
-    /// Unix time in milliseconds at which the sources' heads had all been sampled.
+    /// Unix time in milliseconds at which the first of the samples was asked for: every write acknowledged before it is here.
+    /// Where the wall clock was set since, the earlier one of both its readings.
     pub unix_ms: u64,
     /// The sampled heads.
     pub sources: Vec<SampledHead>,

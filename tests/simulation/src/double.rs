@@ -14,6 +14,7 @@ use crate::world::network::Packet;
 use crate::world::node::{SimNode, Volume};
 use crate::world::{Happening, World};
 use coequal_protocol::identity::admit;
+use coequal_protocol::record::FeedId;
 use coequal_types::NodeId;
 use std::collections::BTreeSet;
 
@@ -74,16 +75,16 @@ impl World {
         }
     }
 
-    /// The machine that a fault befalls. Beside two processes with one identity the others neither part nor forget whom
-    /// they have admitted: only the two end and start again.
-    pub(crate) fn struck(&self, at: usize, fault: &Fault) -> Option<usize> {
-        let Some(double) = &self.double else { return Some(at) };
-        if fault.kind.parts() {
-            return None;
-        }
-        let pair = [double.original, double.copy];
-        let one_of_them = pair[usize::from(fault.chance >> 32 & 1 == 1)];
-        Some(if fault.kind.ends_process() { one_of_them } else { at })
+    /// Whether a fault comes. Beside two processes with one identity the others neither part nor forget all at once whom they
+    /// have admitted.
+    pub(crate) fn takes(&self, fault: &Fault) -> bool {
+        self.double.is_none() || !fault.kind.parts()
+    }
+
+    /// The log of the machine with the same identity: what it has more is missing on this one.
+    pub(crate) fn twins_log(&self, at: usize) -> Option<(FeedId, u64)> {
+        let twin = &self.nodes[self.double.as_ref()?.twin(at)?];
+        twin.open().map(|open| (open.store.feed_id(), open.store.durable())).or(twin.had)
     }
 
     /// Whether this machine is the copy of another one.
@@ -130,15 +131,27 @@ impl World {
         self.nodes.iter().position(|node| node.id == id && node.is_up() && node.process == known.process)
     }
 
-    /// A process of the two was refused by somebody.
+    /// A process of the two was refused by somebody: it is silent until it is started again, and its connections end.
     pub(crate) fn refuse(&mut self, process: u64) {
         let Some(double) = &mut self.double else { return };
         let pair = [double.original, double.copy];
-        let runs = pair.iter().any(|at| self.nodes[*at].process == process);
-        if runs && double.refused.insert(process) {
+        let Some(at) = pair.into_iter().find(|at| self.nodes[*at].process == process) else { return };
+        if double.refused.insert(process) {
             self.statistics.count(FaultKind::IdentityRefused);
+            self.fall_silent(at, process);
             self.trace(|| format!("process {process} is refused: its identity is used twice"));
         }
+    }
+}
+
+impl World {
+    fn fall_silent(&mut self, at: usize, process: u64) {
+        self.connections_end(at, process);
+        let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
+        let node = &mut self.nodes[at];
+        node.silent = true;
+        let now_ms = node.clock.now(self.now_us).monotonic_ms;
+        ids.into_iter().filter(|id| *id != node.id).for_each(|id| node.detector.disconnected(id, now_ms));
     }
 }
 
@@ -155,7 +168,8 @@ pub(crate) fn sort_out(world: &mut World) -> Result<(), Violation> {
     for _ in 0..STARTS_MAX {
         let own = world.nodes[original].as_start();
         let refuses = |node: &SimNode| node.is_up() && admit(node.seen.get(&id).copied(), own).is_refusal();
-        if world.nodes[original].is_up() && !world.nodes.iter().any(refuses) {
+        let node = &world.nodes[original];
+        if node.is_up() && !node.silent && !world.nodes.iter().any(refuses) {
             return Ok(());
         }
         world.crash(original, Survival::All);

@@ -126,11 +126,6 @@ impl FaultKind {
         matches!(self, Partition | OneWay | PartialPartition | LateStart | AllDown)
     }
 
-    /// Whether the process of one machine ends.
-    pub fn ends_process(self) -> bool {
-        matches!(self, Kill | KillBeforeEffects | KillAfterTake | KillInCommit | KillAfterCommit | PowerCut)
-    }
-
     /// Whether a disk forgets or loses something that it had synced: only a minority of nodes may.
     pub fn damages(self) -> bool {
         matches!(
@@ -166,9 +161,8 @@ impl World {
         // Machines that came later are as good as the first ones.
         let machines = if self.plan.membership { self.nodes.len() } else { self.plan.nodes };
         let at = usize::try_from(fault.chance % machines as u64).unwrap_or(0);
-        let Some(at) = self.struck(at, &fault) else { return };
         let fault = Fault { node: at, ..fault };
-        if self.nodes[at].gone || fault.kind.damages() && !self.takes_damage(fault.kind) {
+        if !self.takes(&fault) || self.nodes[at].gone || fault.kind.damages() && !self.takes_damage(fault.kind) {
             return;
         }
         self.statistics.count(fault.kind);
@@ -215,12 +209,19 @@ impl World {
         let is_open = matches!(self.damaged, Some(NodeRemoved | NodeReplaced | FolderLost));
         let takes = self.plan.may_damage()
             && self.namesake.is_none()
-            && self.directory.configuration.voters.len() > 2
+            && self.fewest_voters() > 2
             && (self.damaged.is_none() || is_open && self.plan.membership && self.is_whole());
         if takes {
             self.damaged = Some(kind);
         }
         takes
+    }
+
+    /// Voters of which a majority has to be there: in a joint epoch of both sets.
+    fn fewest_voters(&self) -> usize {
+        let configuration = &self.directory.configuration;
+        let joint = configuration.joint_with.as_ref().map_or(usize::MAX, Vec::len);
+        configuration.voters.len().min(joint)
     }
 
     fn doom(&mut self, at: usize, point: CrashPoint, random: &mut Random) {
@@ -262,7 +263,7 @@ impl World {
     fn swap_folders(&mut self, at: usize) {
         let other = (at + 1) % self.nodes.len();
         self.crash(at, Survival::All);
-        if self.directory.configuration.voters.len() >= 5 && !self.nodes[other].gone {
+        if self.fewest_voters() >= 5 && !self.nodes[other].gone {
             self.crash(other, Survival::All);
             self.damaged_nodes.insert(other);
             let first = self.nodes[at].volume.folder.take();

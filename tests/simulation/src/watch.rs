@@ -5,13 +5,15 @@ use crate::faults::FaultKind;
 use crate::generations::{self, Versions, place};
 use crate::history::Violation;
 use crate::world::World;
+use crate::world::node::SimNode;
 use coequal_protocol::operation::invariant_history_ends_with_own_stamp;
+use coequal_protocol::quorum::is_write_quorum;
 use coequal_protocol::register::{
     invariant_chosen_is_accepted_and_fed, invariant_promise_covers_accepted, invariant_promise_never_falls,
 };
 use coequal_protocol::tombstone_collection::has_collected;
 use coequal_protocol::{Ballot, Change, Held, Key, Message, Register, RequestId, Revision};
-use coequal_types::NodeId;
+use coequal_types::{DatabaseStatus, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -171,9 +173,27 @@ impl World {
             if broken.is_none() {
                 broken = self.watch.look(at, key, register, collected).err();
             }
+            if broken.is_none() && open.replica.view_status() == DatabaseStatus::Faulty {
+                broken =
+                    self.chosen_unnoted(at, key).and_then(|revision| self.watch.look_at_chosen(key, &revision).err());
+            }
         }
         broken.into_iter().for_each(|violation| self.found(violation));
         self.watch_given_up(at);
+    }
+
+    /// What a node chose and told when its store failed, which so has no note of it: what this node accepted, and a quorum has
+    /// on its disks.
+    fn chosen_unnoted(&self, at: usize, key: &Key) -> Option<Arc<Revision>> {
+        let on_disk = |node: &SimNode| -> Option<Held> {
+            let store = &node.open()?.store;
+            let (register, lsn) = store.register(key).ok()?;
+            register.accepted.filter(|_| lsn <= store.durable())
+        };
+        let own = on_disk(&self.nodes[at])?;
+        let holds = |node: &&SimNode| on_disk(node).is_some_and(|held| held.ballot == own.ballot);
+        let holders = self.nodes.iter().filter(holds).map(|node| node.id).collect();
+        is_write_quorum(self.nodes[at].open()?.replica.configuration(), &holders).then_some(own.revision)
     }
 
     /// A store was opened: what it holds was held before, and a crash takes nothing back but what was not on the disk.
@@ -194,8 +214,7 @@ impl World {
             return;
         }
         let Some(open) = self.nodes[at].open() else { return };
-        let Some(point) = open.replica.aligned() else { return };
-        let reading = open.readings.iter().find(|(unix_ms, _)| *unix_ms == point.unix_ms);
+        let reading = open.readings.iter().find(|(monotonic_ms, _)| *monotonic_ms == open.replica.aligned_ms());
         let Some((_, point_us)) = reading.copied() else { return };
         let mut broken = None;
         for key in self.watch.acknowledged.keys() {
@@ -240,13 +259,15 @@ impl World {
         if self.lost.contains(&asker) {
             return;
         }
-        let (Some((feed, had)), Some(open)) = (self.nodes[asker].rolled_back, self.nodes[asker].open()) else { return };
+        let older = self.nodes[asker].rolled_back.or_else(|| self.twins_log(asker));
+        let (Some((feed, had)), Some(open)) = (older, self.nodes[asker].open()) else { return };
         let has = open.opened_at;
         if open.store.feed_id() != feed || has >= had || *durable > has {
             return;
         }
         let told = own.heard.get(&to).filter(|(told, _)| *told == feed).map_or(0, |(_, row)| *row);
-        if told > *durable {
+        // Of two processes that speak at once, one may tell while the answer to the other is on its way.
+        if told > *durable && self.double.is_none() {
             let text = format!("node {asker} had {had} rows; node {at} was told of {told} and says {durable}");
             return self.found(Violation::new("I7: what others said of their logs is remembered", text));
         }

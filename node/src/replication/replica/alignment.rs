@@ -1,6 +1,6 @@
 //! Hot alignment and the way to ONLINE (G4): asks for samples, watches the cursors, settles pending keys.
 
-use super::{META_ALIGNED, META_DEPLOYED, Replica};
+use super::{META_ALIGNED, META_DEPLOYED, Now, Replica};
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::hot_alignment::{Alignment, AlignmentPhase, SourceSample};
 use coequal_protocol::message::Message;
@@ -33,9 +33,8 @@ pub(super) struct Running {
     asks: BTreeMap<NodeId, Vec<Ask>>,
     /// Of each source that was sampled.
     sampled_at: BTreeMap<NodeId, SampledAt>,
-    /// When the last of the samples was there and this node's own pending keys were taken: monotonic and Unix
-    /// milliseconds.
-    sampled: Option<(u64, u64)>,
+    /// When the last of the samples was there and this node's own pending keys were taken.
+    sampled: Option<Now>,
     undecided_reads: HashMap<Key, u32>,
     in_flight: HashSet<Key>,
     rate: Rate,
@@ -90,16 +89,15 @@ impl Running {
 #[derive(Clone, Copy)]
 struct Ask {
     number: u64,
-    asked_ms: u64,
-    asked_unix_ms: u64,
+    asked: Now,
 }
 
 /// When a source was sampled.
 #[derive(Clone, Copy)]
 struct SampledAt {
-    /// Unix milliseconds of the request: what was acknowledged before it is in the sample. What is acknowledged between
-    /// the source's answer and its arrival here need not be.
-    asked_unix_ms: u64,
+    /// When it was asked for: what was acknowledged before is in the sample. What is acknowledged between the source's
+    /// answer and its arrival here need not be.
+    asked: Now,
     /// Arrival, in monotonic milliseconds.
     came_ms: u64,
 }
@@ -216,17 +214,17 @@ impl Replica {
         self.give_up_silent_sources(running);
         for node in running.alignment.to_sample() {
             let last = running.asks.get(&node).and_then(|asks| asks.last());
-            let asked = last.is_some_and(|ask| now_ms.saturating_sub(ask.asked_ms) < ASK_AGAIN_MS);
+            let asked = last.is_some_and(|ask| now_ms.saturating_sub(ask.asked.monotonic_ms) < ASK_AGAIN_MS);
             if !asked && self.peers.get(&node).is_some_and(|peer| peer.reachable) {
                 let number = self.id();
-                running.note_ask(node, Ask { number, asked_ms: now_ms, asked_unix_ms: self.now.unix_ms });
+                running.note_ask(node, Ask { number, asked: self.now });
                 let (feed, after) = self.store.cursor(node).unwrap_or((0, 0));
                 let epoch = running.alignment.epoch();
                 self.send(node, Message::Sample { alignment: number, epoch, feed, after });
             }
         }
         if running.alignment.wants_own_pending() {
-            running.sampled = Some((now_ms, self.now.unix_ms));
+            running.sampled = Some(self.now);
             running.alignment.take_own_pending(self.store.pending(usize::MAX));
         }
         for (source, _) in running.alignment.heads() {
@@ -273,22 +271,29 @@ impl Replica {
 
     fn finish_alignment(&mut self) {
         let Some(running) = &self.alignment else { return };
-        let (sampled_ms, sampled_unix_ms) = running.sampled.unwrap_or((self.now.monotonic_ms, self.now.unix_ms));
-        let unix_ms = running.sampled_at.values().map(|at| at.asked_unix_ms).fold(sampled_unix_ms, u64::min);
+        let sampled = running.sampled.unwrap_or(self.now);
+        let asked = running.sampled_at.values().map(|at| at.asked);
+        let point =
+            asked.fold(sampled, |first, asked| if asked.monotonic_ms < first.monotonic_ms { asked } else { first });
         let alone = self.configuration.all_voters() == [self.me];
-        let old = self.now.monotonic_ms.saturating_sub(sampled_ms) > POINT_AGE_MAX_MS && !broken(Fault::OldPointKept);
+        let old = self.now.monotonic_ms.saturating_sub(sampled.monotonic_ms) > POINT_AGE_MAX_MS
+            && !broken(Fault::OldPointKept);
         if !alone && old {
             return self.start_alignment();
         }
         let sources = running.alignment.heads().into_iter().map(|(node, head)| SampledHead { node, head }).collect();
-        self.aligned = Some(AlignmentPoint { unix_ms, sources });
+        // Where somebody has set the wall clock since, the point is at the earlier one of both its readings.
+        let by_clock_now = self.now.unix_ms.saturating_sub(self.now.monotonic_ms.saturating_sub(point.monotonic_ms));
+        self.aligned = Some(AlignmentPoint { unix_ms: point.unix_ms.min(by_clock_now), sources });
+        self.aligned_ms = point.monotonic_ms;
         let epoch = running.alignment.epoch();
         self.alignment = None;
-        self.note_aligned(epoch);
+        // In this order: who is told to be aligned is made a voter, and its disk then says that it may be missed.
         if self.new_disk {
             self.new_disk = false;
             self.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::new() });
         }
+        self.note_aligned(epoch);
         self.set_status(DatabaseStatus::Online);
         self.start_epoch_alignment();
     }
@@ -365,7 +370,7 @@ impl Replica {
             if let Some(ask) = running.take_ask(from, alignment) {
                 let sampled = running.alignment.on_sample(from, epoch, sample);
                 if sampled {
-                    let at = SampledAt { asked_unix_ms: ask.asked_unix_ms, came_ms };
+                    let at = SampledAt { asked: ask.asked, came_ms };
                     running.sampled_at.insert(from, at);
                 }
                 break;

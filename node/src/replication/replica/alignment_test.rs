@@ -1,7 +1,7 @@
 //! What an alignment rests on: samples that it asked for itself (I5), taken not long before it ends (G4).
 
 use super::Event;
-use super::driven_test::{Driven, EPOCH, OTHER, THIRD, configuration};
+use super::driven_test::{Driven, EPOCH, OTHER, THIRD, WALL_MS, configuration};
 use coequal_protocol::message::Message;
 use coequal_types::{DatabaseStatus, NodeId};
 
@@ -84,7 +84,7 @@ fn whole_feed(sent: &[(NodeId, Message)]) -> Message {
 
 /// How old the alignment point is.
 fn point_age_ms(driven: &Driven) -> Option<u64> {
-    let now_unix_ms = 1_750_000_000_000 + driven.now_ms;
+    let now_unix_ms = WALL_MS + driven.now_ms;
     driven.replica.aligned().map(|point| now_unix_ms - point.unix_ms)
 }
 
@@ -110,5 +110,22 @@ fn an_alignment_that_took_long_samples_anew_before_it_ends() {
         answers_samples(&mut driven, numbers, 0);
         assert_eq!(status(&driven), DatabaseStatus::Online);
         assert!(point_age_ms(&driven).is_some_and(|age_ms| age_ms < 1_000), "{:?}", point_age_ms(&driven));
+    }
+}
+
+#[test]
+fn the_point_is_when_the_first_sample_was_asked_for_whatever_the_wall_clock_does_meanwhile() {
+    for by_ms in [0, -300, 300, -3_000_000, 3_000_000] {
+        let (mut driven, numbers) = asking();
+        let asked_ms = driven.now_ms;
+        driven.passes(200);
+        driven.sends();
+        driven.wall_ms = driven.wall_ms.checked_add_signed(by_ms).unwrap();
+        answers_samples(&mut driven, numbers, 0);
+        assert_eq!(status(&driven), DatabaseStatus::Online);
+        assert_eq!(driven.replica.aligned_ms(), asked_ms);
+        let point_ms = driven.replica.aligned().unwrap().unix_ms;
+        // What is acknowledged after the request is after the point by the clock as it was and by the clock as it is.
+        assert_eq!(point_ms, (WALL_MS + asked_ms).min(driven.wall_ms + asked_ms), "clock set by {by_ms} ms");
     }
 }

@@ -81,6 +81,8 @@ pub(super) struct Driven {
     pub store: Arc<Store>,
     pub disk: MemoryDisk,
     pub now_ms: u64,
+    /// Unix milliseconds that the wall clock shows when the monotonic clock is at 0.
+    pub wall_ms: u64,
 }
 
 impl Driven {
@@ -102,7 +104,7 @@ impl Driven {
 
     /// After a loss of power: what was not synced is gone, and the configuration is that of the store.
     pub fn restarted(self) -> Self {
-        let Self { replica, store, disk, now_ms } = self;
+        let Self { replica, store, disk, now_ms, .. } = self;
         drop((replica, store));
         let disk = disk.after_power_cut(|_| false);
         let store = Store::open_with(Arc::new(disk.clone()), &SETTINGS).unwrap();
@@ -117,7 +119,8 @@ impl Driven {
         let store = Arc::new(store);
         let start =
             ReplicaStart { me: ME, incarnation, store: Arc::clone(&store), configuration, new_disk: false, seed: 1 };
-        let mut driven = Self { replica: Replica::new(start, now(now_ms)), store, disk, now_ms };
+        let mut driven =
+            Self { replica: Replica::new(start, now(WALL_MS, now_ms)), store, disk, now_ms, wall_ms: WALL_MS };
         driven.commit();
         driven
     }
@@ -130,7 +133,7 @@ impl Driven {
     }
 
     pub fn handle(&mut self, event: Event) {
-        self.replica.handle(now(self.now_ms), event);
+        self.replica.handle(now(self.wall_ms, self.now_ms), event);
     }
 
     pub fn hears(&mut self, from: NodeId, message: Message) {
@@ -158,7 +161,7 @@ impl Driven {
         let until_ms = self.now_ms + milliseconds;
         while self.now_ms < until_ms {
             self.now_ms = (self.now_ms + 25).min(until_ms);
-            self.replica.advance(now(self.now_ms));
+            self.replica.advance(now(self.wall_ms, self.now_ms));
             self.commit();
         }
     }
@@ -193,6 +196,9 @@ impl Driven {
     }
 }
 
-fn now(monotonic_ms: u64) -> Now {
-    Now { monotonic_ms, unix_ms: 1_750_000_000_000 + monotonic_ms }
+/// What the wall clock shows when the monotonic clock is at 0, until somebody sets it.
+pub(super) const WALL_MS: u64 = 1_750_000_000_000;
+
+fn now(wall_ms: u64, monotonic_ms: u64) -> Now {
+    Now { monotonic_ms, unix_ms: wall_ms + monotonic_ms }
 }

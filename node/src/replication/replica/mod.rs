@@ -85,6 +85,7 @@ pub struct Replica {
     aligned_epoch: u64,
     aligned_at: Option<(u64, Lsn)>,
     aligned: Option<AlignmentPoint>,
+    aligned_ms: u64,
     new_disk: bool,
     origins: feed::Origins,
     stale: alignment::StalePending,
@@ -149,6 +150,7 @@ impl Replica {
             aligned_epoch: 0,
             aligned_at: None,
             aligned: None,
+            aligned_ms: 0,
             new_disk: start.new_disk,
             origins: feed::Origins::default(),
             stale: alignment::StalePending::default(),
@@ -482,6 +484,11 @@ impl Replica {
     /// Where it was aligned last.
     pub fn aligned(&self) -> Option<&AlignmentPoint> {
         self.aligned.as_ref()
+    }
+
+    /// Monotonic milliseconds of that point, 0 if there is none.
+    pub fn aligned_ms(&self) -> u64 {
+        self.aligned_ms
     }
 
     /// What others may know of this replica.

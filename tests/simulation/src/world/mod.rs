@@ -278,7 +278,7 @@ impl World {
         // Late packets of a former start are told from those of a copy by nobody.
         let lenient = self.plan.late_starts && self.double.is_none();
         let node = &mut self.nodes[at];
-        if !node.is_up() {
+        if !node.is_up() || node.silent {
             return;
         }
         if node.paused_until_us > self.now_us {
@@ -297,6 +297,9 @@ impl World {
 
     /// A node says something.
     pub(crate) fn send(&mut self, at: usize, to: NodeId, payload: Payload) {
+        if self.nodes[at].silent {
+            return;
+        }
         if let Payload::Message(message) = &payload {
             self.watch_recalled(at, to, message);
             self.watch_lost_says(at, to, message);
@@ -368,18 +371,22 @@ impl World {
         node.forget();
         self.fail_calls_at(at);
         self.watch_forget(at);
+        self.connections_end(at, process);
+        if !self.nodes[at].gone {
+            let down_us = self.plan.down_us(&mut self.random);
+            self.schedule(down_us, Happening::Start(at));
+        }
+    }
+
+    /// The peers' connections break, which most of them notice at once.
+    pub(crate) fn connections_end(&mut self, at: usize, process: u64) {
         let id = self.nodes[at].id;
-        // The peers' connections break, which most of them notice at once.
         for other in 0..self.nodes.len() {
             let now_ms = self.nodes[other].clock.now(self.now_us).monotonic_ms;
             let is_peer = other != at && self.nodes[other].is_up() && self.knows_process(other, id, process);
             if is_peer && self.random.chance(70) {
                 self.nodes[other].detector.disconnected(id, now_ms);
             }
-        }
-        if !self.nodes[at].gone {
-            let down_us = self.plan.down_us(&mut self.random);
-            self.schedule(down_us, Happening::Start(at));
         }
     }
 

@@ -55,7 +55,7 @@ pub struct Open {
     pub committed_ms: u64,
     /// Whether the disk was full when it was tried.
     pub full: bool,
-    /// Statuses and wall clock readings of late, for the alignment point.
+    /// Readings of its monotonic clock of late, and when they were, for the alignment point.
     pub readings: VecDeque<(u64, u64)>,
     /// The last row of its log when it was opened.
     pub opened_at: u64,
@@ -108,6 +108,8 @@ pub struct SimNode {
     pub clock: SimClock,
     /// Which process runs; 0 when none does.
     pub process: u64,
+    /// Its process was refused as the second of this node's identity: it says nothing and hears nothing any more.
+    pub silent: bool,
     /// It never comes back.
     pub gone: bool,
     /// Until when the process stands still, in microseconds of the world.
@@ -156,6 +158,7 @@ impl SimNode {
             volume,
             clock,
             process: 0,
+            silent: false,
             gone: false,
             paused_until_us: 0,
             slow_us: 0,

@@ -14,7 +14,7 @@ use coequal_types::DatabaseStatus;
 /// Records that nobody waits for go to the disk after this long at the latest.
 const LAZY_COMMIT_MS: u64 = 25;
 const DISK_FULL_RETRY_US: u64 = 500_000;
-const READINGS_MAX: usize = 128;
+const READINGS_MAX: usize = 4_096;
 
 /// Documents that an event is about.
 fn keys_of(event: &Event, into: &mut Vec<Key>) {
@@ -80,7 +80,7 @@ impl World {
             open.replica.handle(now, event);
         }
         open.replica.advance(now);
-        open.readings.push_back((now.unix_ms, now_us));
+        open.readings.push_back((now.monotonic_ms, now_us));
         if open.readings.len() > READINGS_MAX {
             open.readings.pop_front();
         }
