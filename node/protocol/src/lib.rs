@@ -15,6 +15,7 @@ pub mod message;
 pub mod operation;
 pub mod quorum;
 pub mod proposal;
+pub mod hot_key;
 pub mod query;
 pub mod session;
 pub mod hot_alignment;

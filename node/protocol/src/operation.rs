@@ -44,6 +44,17 @@ pub fn apply(current: Option<&Revision>, operation: &Operation, stamp: Ballot) -
     Applied::Changed(successor(current, body, effect, stamp, operation.request))
 }
 
+/// Whether the operation's condition names a state before `current`: no write that follows makes it hold again.
+pub fn names_the_past(current: &Revision, operation: &Operation) -> bool {
+    let is_done = operation.request.is_some_and(|(id, _)| current.find_request(id).is_some());
+    let is_past = match operation.condition {
+        Condition::Any | Condition::Absent | Condition::Present => false,
+        Condition::Stamp(stamp) => stamp < current.stamp,
+        Condition::Revision { version, .. } | Condition::Version(version) => version < current.version,
+    };
+    is_past && !is_done
+}
+
 fn replay(entry: &HistoryEntry, id: RequestId, fingerprint: u64) -> Applied {
     if entry.request == Some((id, fingerprint)) || broken(Fault::RequestOfAnotherReplayed) {
         Applied::Already(entry.clone())

@@ -149,11 +149,13 @@ impl Proposal {
     }
 
     /// Starts a round without a prepare, on what this coordinator knows to be chosen and promised (one-round
-    /// write a, `base` given) or on nothing (b). `None` when the operations would be refused: a refusal is an
-    /// answer about a chosen state, so it needs the prepare (I8).
+    /// write a, `base` given) or on nothing (b). `None` when nothing would change: a refusal is an answer about a chosen
+    /// state (I8), which needs the prepare, unless it goes with a write: once that is chosen, nothing came between it and
+    /// `base`, so the state that refused was the newest in the moment before or after it.
     pub fn accept_directly(&mut self, ballot: Ballot, base: Option<&Held>) -> Option<Step> {
         let (revision, results) = self.plan(base.map(|held| held.revision.as_ref()), ballot);
-        if results.iter().any(|result| !matches!(result, OperationResult::Written { .. })) {
+        let is_written = |result: &OperationResult| matches!(result, OperationResult::Written { .. });
+        if base.is_none() && !results.iter().all(is_written) {
             return None;
         }
         let revision = revision?;

@@ -459,13 +459,16 @@ fn a_coordinator_writes_what_it_has_just_written_in_one_round() {
 }
 
 #[test]
-fn a_write_that_would_be_refused_never_skips_its_prepare() {
+fn what_changes_nothing_never_skips_its_prepare() {
     let base = document(1, ballot(4, 1));
-    for operation in [create("{}"), when(Condition::Absent, put("{}")), when(Condition::Version(9), delete()), settle()]
-    {
-        let mut proposal = Proposal::new(vec![put("{}"), operation.clone()]);
+    let refused = [create("{}"), when(Condition::Absent, put("{}")), when(Condition::Version(9), delete()), settle()];
+    for operation in refused.iter().cloned().chain([create("{}")]) {
+        let mut proposal = Proposal::new(vec![operation.clone(), settle()]);
         assert_eq!(proposal.accept_directly(ballot(5, 1), Some(&base)), None, "{operation:?}");
         assert!(!proposal.may_be_applied());
+        // Nothing is known of what came before, so nothing can be told of it.
+        let mut proposal = Proposal::new(vec![put("{}"), operation.clone()]);
+        assert_eq!(proposal.accept_directly(ballot(5, 1), None), None, "{operation:?}");
     }
     assert_eq!(Proposal::new(vec![delete()]).accept_directly(ballot(5, 1), None), None);
 }

@@ -6,8 +6,10 @@ use crate::generations::{self, Versions, place};
 use crate::history::Violation;
 use crate::world::World;
 use crate::world::node::SimNode;
+use coequal_node::replication::replica::Event;
 use coequal_protocol::operation::invariant_history_ends_with_own_stamp;
 use coequal_protocol::quorum::is_write_quorum;
+use coequal_protocol::record::FeedId;
 use coequal_protocol::register::{
     invariant_chosen_is_accepted_and_fed, invariant_promise_covers_accepted, invariant_promise_never_falls,
 };
@@ -238,24 +240,14 @@ impl World {
         broken.into_iter().for_each(|violation| self.found(violation));
     }
 
-    /// A peer says how far its log is durable.
-    pub(crate) fn watch_told(&mut self, at: usize, from: NodeId, message: &Message) {
-        let Message::FeedRequest { own_feed, durable, .. } = message else { return };
-        let Some(open) = self.nodes[at].open_mut().filter(|_| *durable > 0) else { return };
-        let told = open.heard.entry(from).or_default();
-        if told.0 != *own_feed {
-            *told = (*own_feed, 0);
-        }
-        told.1 = told.1.max(*durable);
-    }
-
     /// I7 on a disk that went back to an older image: a running replica tells of a log what it was told. On its disk it
     /// notes that only every now and then, so who has started anew may have forgotten. An image that nobody who answers
     /// can tell from the disk is found by nobody, and then nothing is promised.
     pub(crate) fn watch_recalled(&mut self, at: usize, to: NodeId, message: &Message) {
         let Message::Recalled { durable, .. } = message else { return };
         let asker = self.admitted(at, to).or_else(|| self.index_of(to));
-        let (Some(asker), Some(own)) = (asker, self.nodes[at].open()) else { return };
+        let (Some(asker), Some(own)) = (asker, self.nodes[at].open_mut()) else { return };
+        let told = own.told.answered(to);
         if self.lost.contains(&asker) {
             return;
         }
@@ -265,14 +257,53 @@ impl World {
         if open.store.feed_id() != feed || has >= had || *durable > has {
             return;
         }
-        let told = own.heard.get(&to).filter(|(told, _)| *told == feed).map_or(0, |(_, row)| *row);
-        // Of two processes that speak at once, one may tell while the answer to the other is on its way.
-        if told > *durable && self.double.is_none() {
+        if told > *durable {
             let text = format!("node {asker} had {had} rows; node {at} was told of {told} and says {durable}");
             return self.found(Violation::new("I7: what others said of their logs is remembered", text));
         }
         if !std::mem::replace(&mut self.rollback_forgotten, true) {
             self.statistics.count(FaultKind::RollbackForgotten);
         }
+    }
+}
+
+/// What peers said of their logs to one replica, as it has heard it until now.
+#[derive(Default)]
+pub struct Told {
+    /// The feed, and the last row that was durable.
+    rows: BTreeMap<NodeId, (FeedId, u64)>,
+    /// Who asked in this turn, and what it had said of its log by then.
+    asked: Vec<(NodeId, u64)>,
+}
+
+impl Told {
+    /// A replica is about to handle this.
+    pub fn hears(&mut self, event: &Event) {
+        let Event::Peer { from, message, .. } = event else { return };
+        match message {
+            Message::FeedRequest { own_feed, durable, .. } if *durable > 0 => {
+                let row = self.rows.entry(*from).or_default();
+                if row.0 != *own_feed {
+                    *row = (*own_feed, 0);
+                }
+                row.1 = row.1.max(*durable);
+            }
+            Message::Recall { feed } => {
+                let told = self.rows.get(from).filter(|(told, _)| told == feed).map_or(0, |(_, row)| *row);
+                self.asked.push((*from, told));
+            }
+            _ => {}
+        }
+    }
+
+    /// How far who is answered now had said its log was when it asked.
+    fn answered(&mut self, to: NodeId) -> u64 {
+        let at = self.asked.iter().position(|(asker, _)| *asker == to);
+        at.map_or(0, |at| self.asked.remove(at).1)
+    }
+
+    /// A turn ended: who was not answered never is.
+    pub fn turn_ends(&mut self) {
+        self.asked.clear();
     }
 }

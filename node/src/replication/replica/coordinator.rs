@@ -1,12 +1,13 @@
 //! The coordinator's duties: bring each write to its end, whoever else writes, and say honestly how it ended.
 
 use super::event::ClientWrite;
-use super::slot::{self, Active, COMBINED_MAX, ForwardedWrite, Reply, WAITING_MAX, Waiting};
+use super::slot::{self, Active, ForwardedWrite, Reply, WAITING_MAX, Waiting};
 use super::{Peer, Replica};
 use crate::replication::error::ServiceError;
 use crate::replication::service::Written;
 use coequal_protocol::faults::{Fault, broken};
-use coequal_protocol::message::{ForwardResult, Message, Operation, OperationKind};
+use coequal_protocol::hot_key;
+use coequal_protocol::message::{ForwardResult, Message, Operation, OperationKind, Rejection};
 use coequal_protocol::proposal::{OperationResult, Proposal, Step, invariant_answers_follow_sent_accepts};
 use coequal_protocol::quorum::write_quorum_size;
 use coequal_protocol::record::LogRecord;
@@ -16,8 +17,6 @@ use std::sync::Arc;
 
 const RESEND_FIRST_MS: u64 = 100;
 const RESEND_MAX_MS: u64 = 1_000;
-/// Rounds that a proposal may lose before its key is called hot.
-const LOST_ROUNDS_HOT: u32 = 3;
 const FORWARDS_MAX: usize = 65_536;
 /// A copy answers its peers' pulls at least twice a second; one that has not for so long gets no hot keys.
 const COPY_SILENT_MS: u64 = 1_500;
@@ -84,19 +83,12 @@ impl Replica {
     }
 
     fn start_next(&mut self, key: &Key) {
+        let last = self.slots.last_chosen(key, self.configuration.epoch);
+        let now_ms = self.now.monotonic_ms;
         let slot = self.slots.entry(key);
-        let mut operations: Vec<Waiting> = Vec::new();
-        while operations.len() < COMBINED_MAX
-            && let Some(next) = slot.waiting.front()
-            && (operations.is_empty() || !next.generated)
-        {
-            let alone = next.generated;
-            operations.extend(slot.waiting.pop_front());
-            if alone {
-                break;
-            }
-        }
+        let operations = slot.take_together(last.as_deref(), now_ms);
         if operations.is_empty() {
+            self.slots.schedule(key);
             return self.slots.remove_if_idle(key);
         }
         let proposal = Proposal::new(operations.iter().map(|op| op.operation.clone()).collect());
@@ -238,9 +230,7 @@ impl Replica {
         let wait = self.random(range * 2);
         let Some(active) = self.slots.active(key) else { return };
         active.back_off_until_ms = Some(now_ms + wait);
-        if lost >= LOST_ROUNDS_HOT {
-            self.slots.mark_hot(key, now_ms);
-        }
+        self.slots.note_loss(key, now_ms);
         self.slots.schedule(key);
     }
 
@@ -253,7 +243,15 @@ impl Replica {
                 self.slots.remember_recent(key, epoch, held.clone());
             }
         }
-        for (operation, result) in active.operations.into_iter().zip(results) {
+        let by_others = |result: &OperationResult| {
+            matches!(result, OperationResult::Rejected(Rejection::PreconditionFailed { current: Some((_, stamp)) })
+                if stamp.node != self.me)
+        };
+        if results.iter().any(by_others) {
+            self.slots.note_loss(key, self.now.monotonic_ms);
+        }
+        // Who hears first comes first with its next write: those that were refused, and the one that came through last.
+        for (operation, result) in active.operations.into_iter().zip(results).rev() {
             match operation.reply {
                 Reply::Read(reply) => reply(Ok(chosen.clone())),
                 other => self.reply(other, slot::written(result)),
@@ -294,6 +292,9 @@ impl Replica {
         let now_ms = self.now.monotonic_ms;
         for key in self.slots.due_by(now_ms) {
             self.expire_operations(&key, now_ms);
+            if self.slots.waits_no_longer(&key, now_ms) {
+                self.start_next(&key);
+            }
             let Some(active) = self.slots.active(&key) else {
                 self.slots.remove_if_idle(&key);
                 continue;
@@ -410,20 +411,17 @@ impl Replica {
         self.fail_queries(error);
     }
 
-    /// The node that coordinates a hot key: the same for all who reach the same voters (rendezvous hashing). A process
-    /// that is reached may have no usable copy of this database: only those count whose copy answers.
-    fn coordinator_of(&self, key: &Key) -> Option<NodeId> {
+    /// The node that coordinates a hot key. A process that is reached may have no usable copy of this database: only those
+    /// count whose copy answers.
+    fn coordinator_of(&mut self, key: &Key) -> Option<NodeId> {
+        let (register, _) = self.load(key)?;
         let now_ms = self.now.monotonic_ms;
         let answers = |peer: &Peer| {
             peer.reachable && peer.pull.answered_ms > 0 && now_ms.saturating_sub(peer.pull.answered_ms) < COPY_SILENT_MS
         };
         let reached = |node: &NodeId| *node == self.me || self.peers.get(node).is_some_and(answers);
-        let weight = |node: &NodeId| {
-            let mut seed = crc32c::crc32c(key.as_bytes());
-            seed = crc32c::crc32c_append(seed, &node.0.to_be_bytes());
-            (seed, *node)
-        };
-        self.configuration.voters.iter().copied().filter(reached).max_by_key(weight)
+        let version = register.chosen.map_or(0, |held| held.revision.version);
+        hot_key::coordinator(key, version, self.configuration.voters.iter().copied().filter(reached))
     }
 
     fn forward(&mut self, to: NodeId, write: ClientWrite) {

@@ -5,22 +5,30 @@ use crate::replication::error::ServiceError;
 use crate::replication::service::Written;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ForwardResult, Operation};
+use coequal_protocol::operation::names_the_past;
 use coequal_protocol::proposal::{OperationResult, Proposal};
-use coequal_protocol::{Ballot, Held, Key};
+use coequal_protocol::{Ballot, Held, Key, Revision};
 use coequal_types::NodeId;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 /// Writes that may wait for one document; above that a hot key answers "too many at once".
 pub(super) const WAITING_MAX: usize = 1024;
 /// Operations that one proposal carries at most: half of what a document remembers, so that each proposal can
 /// still find out what became of the one before.
 pub(super) const COMBINED_MAX: usize = 8;
+/// Refusals that one proposal carries at most: they leave nothing in the document.
+const REFUSED_MAX: usize = 64;
+/// How long refusals wait for a write to go with: about a client's way there and back.
+const KEEP_MS: u64 = 3;
 /// Documents whose next write may skip its prepare, and the largest of them: together at most 16 MiB.
 const RECENT_MAX: usize = 8_192;
 const RECENT_BODY_MAX: usize = 2_048;
 const HOT_MAX: usize = 65_536;
-/// How long a key that was fought for is forwarded to one coordinator.
+/// How long a key that was fought for is forwarded to one coordinator, and within what time losses count together.
 const HOT_MS: u64 = 2_000;
+/// So many losses make a key hot.
+const LOSSES_HOT: u32 = 3;
 
 /// Forwarded writes whose answers are remembered.
 const SERVED_MAX: usize = 16_384;
@@ -55,7 +63,42 @@ pub(super) struct Active {
 pub(super) struct Slot {
     pub active: Option<Active>,
     pub waiting: VecDeque<Waiting>,
+    /// Nothing but refusals waits, for a write to go with, until then.
+    kept_until_ms: Option<u64>,
     due_ms: u64,
+}
+
+impl Slot {
+    /// Takes the operations that the next proposal carries; none when none waits, or while they wait for company.
+    ///
+    /// Those whose condition names something before `last`, what this node itself chose last, change nothing, and beside a
+    /// write their answer costs nothing. They come behind it, so that they hear of what it made. Alone they need a prepare,
+    /// and the next write then needs one too; where clients race for one document, somebody who has heard of `last` is
+    /// about to come.
+    pub fn take_together(&mut self, last: Option<&Revision>, now_ms: u64) -> Vec<Waiting> {
+        if self.waiting.front().is_some_and(|next| next.generated) {
+            return self.waiting.pop_front().into_iter().collect();
+        }
+        let together = self.waiting.iter().position(|next| next.generated).unwrap_or(self.waiting.len());
+        let rest = self.waiting.split_off(together);
+        let refused = |next: &Waiting| last.is_some_and(|last| names_the_past(last, &next.operation));
+        let (mut refused, mut others): (VecDeque<_>, VecDeque<_>) = self.waiting.drain(..).partition(refused);
+        let is_kept =
+            others.is_empty() && !refused.is_empty() && now_ms < *self.kept_until_ms.get_or_insert(now_ms + KEEP_MS);
+        let mut taken: Vec<Waiting> = Vec::new();
+        if !is_kept {
+            self.kept_until_ms = None;
+            taken.extend(others.drain(..others.len().min(COMBINED_MAX)));
+            taken.extend(refused.drain(..refused.len().min(REFUSED_MAX)));
+        }
+        self.waiting = refused.into_iter().chain(others).chain(rest).collect();
+        taken
+    }
+
+    /// Whether operations wait for company no longer.
+    pub fn is_kept_enough(&self, now_ms: u64) -> bool {
+        self.kept_until_ms.is_some_and(|until| until <= now_ms)
+    }
 }
 
 /// A write that another node coordinates for us.
@@ -106,6 +149,13 @@ impl Served {
     }
 }
 
+/// Whether a key is fought for.
+struct Heat {
+    losses: u32,
+    since_ms: u64,
+    until_ms: u64,
+}
+
 /// All slots of a replica.
 #[derive(Default)]
 pub(super) struct Slots {
@@ -113,7 +163,7 @@ pub(super) struct Slots {
     due: BTreeSet<(u64, Key)>,
     recent: HashMap<Key, (u64, Held)>,
     recent_order: VecDeque<Key>,
-    hot: HashMap<Key, u64>,
+    hot: HashMap<Key, Heat>,
 }
 
 impl Slots {
@@ -148,7 +198,7 @@ impl Slots {
     /// Sets the slot's timer by what it waits for.
     pub fn schedule(&mut self, key: &Key) {
         let Some(slot) = self.by_key.get_mut(key) else { return };
-        let due = slot.active.as_ref().map_or(u64::MAX, |active| {
+        let due = slot.active.as_ref().map_or(slot.kept_until_ms.unwrap_or(u64::MAX), |active| {
             let step = active.back_off_until_ms.unwrap_or(active.resend_at_ms);
             active.operations.iter().map(|op| op.deadline_ms).min().unwrap_or(step).min(step)
         });
@@ -202,6 +252,16 @@ impl Slots {
         }
     }
 
+    /// The revision that was chosen here last.
+    pub fn last_chosen(&self, key: &Key, epoch: u64) -> Option<Arc<Revision>> {
+        self.recent.get(key).filter(|(known, _)| *known == epoch).map(|(_, held)| Arc::clone(&held.revision))
+    }
+
+    /// Whether nothing is under way, and what waits has waited for company long enough.
+    pub fn waits_no_longer(&self, key: &Key, now_ms: u64) -> bool {
+        self.by_key.get(key).is_some_and(|slot| slot.active.is_none() && slot.is_kept_enough(now_ms))
+    }
+
     /// What was chosen here last, usable once: after a round with an unknown end it must not be used again (I2).
     pub fn take_recent(&mut self, key: &Key, epoch: u64) -> Option<Held> {
         // The key stays in the order list; an entry without a value costs a removal that finds nothing.
@@ -226,15 +286,31 @@ impl Slots {
         self.recent_order.clear();
     }
 
-    pub fn mark_hot(&mut self, key: &Key, now_ms: u64) {
-        if self.hot.len() >= HOT_MAX {
-            self.hot.retain(|_, until| *until > now_ms);
+    /// This node's write of `key` was outbid, or came too late for another node's: both are signs of a fight.
+    pub fn note_loss(&mut self, key: &Key, now_ms: u64) {
+        let heat = self.heat(key, now_ms);
+        if now_ms.saturating_sub(heat.since_ms) > HOT_MS {
+            (heat.since_ms, heat.losses) = (now_ms, 0);
         }
-        self.hot.insert(key.clone(), now_ms + HOT_MS);
+        heat.losses += 1;
+        if heat.losses >= LOSSES_HOT {
+            heat.until_ms = now_ms + HOT_MS;
+        }
+    }
+
+    pub fn mark_hot(&mut self, key: &Key, now_ms: u64) {
+        self.heat(key, now_ms).until_ms = now_ms + HOT_MS;
+    }
+
+    fn heat(&mut self, key: &Key, now_ms: u64) -> &mut Heat {
+        if self.hot.len() >= HOT_MAX {
+            self.hot.retain(|_, heat| heat.until_ms > now_ms);
+        }
+        self.hot.entry(key.clone()).or_insert(Heat { losses: 0, since_ms: now_ms, until_ms: 0 })
     }
 
     pub fn is_hot(&self, key: &Key, now_ms: u64) -> bool {
-        self.hot.get(key).is_some_and(|until| *until > now_ms)
+        self.hot.get(key).is_some_and(|heat| heat.until_ms > now_ms)
     }
 }
 
@@ -259,5 +335,90 @@ pub(super) fn forward_result(result: &Result<Written, ServiceError>) -> ForwardR
         Err(ServiceError::Rejected(rejection)) => ForwardResult::Rejected(rejection.clone()),
         Err(ServiceError::OutcomeUnknown) => ForwardResult::Unknown,
         Err(_) => ForwardResult::NotApplied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use coequal_protocol::message::{Condition, OperationKind};
+    use coequal_protocol::operation::{Applied, apply};
+
+    fn waiting(condition: Condition, generated: bool) -> Waiting {
+        let operation = Operation { kind: OperationKind::Put(Bytes::from_static(b"{}")), condition, request: None };
+        Waiting { operation, generated, deadline_ms: 1_000, reply: Reply::Nobody }
+    }
+
+    fn slot(conditions: &[Condition]) -> Slot {
+        Slot { waiting: conditions.iter().map(|c| waiting(c.clone(), false)).collect(), ..Slot::default() }
+    }
+
+    /// The second version of a document.
+    fn last() -> Revision {
+        let stamp = |time| Ballot::ordinary(time, NodeId(1), 1);
+        let write = |current: Option<&Revision>, time| match apply(
+            current,
+            &waiting(Condition::Any, false).operation,
+            stamp(time),
+        ) {
+            Applied::Changed(revision) => revision,
+            other => panic!("{other:?}"),
+        };
+        write(Some(&write(None, 1)), 2)
+    }
+
+    fn conditions(taken: &[Waiting]) -> Vec<Condition> {
+        taken.iter().map(|waiting| waiting.operation.condition.clone()).collect()
+    }
+
+    #[test]
+    fn refusals_go_with_a_write_and_behind_it() {
+        let (stale, fresh) = (Condition::Version(1), Condition::Version(2));
+        let mut slot = slot(&[stale.clone(), fresh.clone(), stale.clone(), Condition::Any]);
+        let taken = slot.take_together(Some(&last()), 10);
+        assert_eq!(conditions(&taken), [fresh, Condition::Any, stale.clone(), stale]);
+        assert!(slot.waiting.is_empty() && !slot.is_kept_enough(u64::MAX));
+    }
+
+    #[test]
+    fn refusals_alone_wait_a_moment_for_a_write_and_not_longer() {
+        let (stale, fresh) = (Condition::Version(1), Condition::Version(2));
+        let mut slot = slot(std::slice::from_ref(&stale));
+        assert!(slot.take_together(Some(&last()), 10).is_empty());
+        slot.waiting.push_back(waiting(stale.clone(), false));
+        assert!(slot.take_together(Some(&last()), 10 + KEEP_MS - 1).is_empty(), "more of them do not make it longer");
+        assert!(!slot.is_kept_enough(10 + KEEP_MS - 1) && slot.is_kept_enough(10 + KEEP_MS));
+        assert_eq!(slot.take_together(Some(&last()), 10 + KEEP_MS).len(), 2);
+        // A write ends the wait.
+        slot.waiting.push_back(waiting(stale.clone(), false));
+        assert!(slot.take_together(Some(&last()), 20).is_empty());
+        slot.waiting.push_back(waiting(fresh.clone(), false));
+        assert_eq!(conditions(&slot.take_together(Some(&last()), 20)), [fresh, stale]);
+        assert!(!slot.is_kept_enough(u64::MAX));
+    }
+
+    #[test]
+    fn without_knowing_what_is_there_all_go_in_their_order_and_a_made_up_key_goes_alone() {
+        let mut first = slot(&vec![Condition::Version(1); COMBINED_MAX + 1]);
+        assert_eq!(first.take_together(None, 10).len(), COMBINED_MAX);
+        assert_eq!(first.take_together(None, 10).len(), 1);
+        assert!(first.take_together(None, 10).is_empty());
+        let mut made_up = slot(&[Condition::Any]);
+        made_up.waiting.push_back(waiting(Condition::Any, true));
+        made_up.waiting.push_back(waiting(Condition::Version(7), false));
+        assert_eq!(made_up.take_together(Some(&last()), 10).len(), 1);
+        assert!(made_up.take_together(Some(&last()), 10).iter().all(|waiting| waiting.generated));
+        assert_eq!(made_up.waiting.len(), 1);
+    }
+
+    #[test]
+    fn a_proposal_carries_as_many_as_it_may_and_the_rest_keep_their_order() {
+        let many = |condition: Condition, count| vec![condition; count];
+        let all = [many(Condition::Version(1), REFUSED_MAX + 5), many(Condition::Any, COMBINED_MAX + 3)].concat();
+        let mut slot = slot(&all);
+        assert_eq!(slot.take_together(Some(&last()), 10).len(), REFUSED_MAX + COMBINED_MAX);
+        let rest = conditions(&Vec::from(std::mem::take(&mut slot.waiting)));
+        assert_eq!(rest, [many(Condition::Version(1), 5), many(Condition::Any, 3)].concat());
     }
 }

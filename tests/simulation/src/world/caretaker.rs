@@ -116,7 +116,6 @@ impl World {
                 {
                     self.note_configuration(at, &configuration);
                 }
-                self.watch_told(at, from, &message);
                 if self.nodes[at].open().is_some() {
                     self.nodes[at].inbox.push(Event::Peer { from, incarnation, message });
                 }

@@ -6,6 +6,7 @@ use super::network::Payload;
 use super::node::{Deploy, Open, Place};
 use super::{Happening, World};
 use crate::faults::FaultKind;
+use crate::watch::Told;
 use coequal_node::replication::copying::{META_OWNER, append_chosen, range_checksum, read_range, sign};
 use coequal_node::replication::replica::{Event, META_CONFIGURATION, META_DEPLOYED, Replica, ReplicaStart};
 use coequal_node::storage::{StorageError, Store};
@@ -14,7 +15,7 @@ use coequal_protocol::message::ChosenBody;
 use coequal_protocol::sharing::{LocalCopy, Sharing, decide};
 use coequal_protocol::{LogRecord, Message};
 use coequal_types::{Configuration, DatabaseStatus, NodeId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 const ANSWER_TIMEOUT_MS: u64 = 5_000;
@@ -231,7 +232,7 @@ impl World {
             committed_ms: 0,
             full: false,
             readings: VecDeque::new(),
-            heard: BTreeMap::new(),
+            told: Told::default(),
         };
         node.place = Place::Open(Box::new(open));
         self.watch_opened(at);

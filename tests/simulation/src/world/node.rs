@@ -3,6 +3,7 @@
 use super::clock::SimClock;
 use super::disk::SimDisk;
 use super::network::{Packet, Payload, Report};
+use crate::watch::Told;
 use coequal_node::replication::replica::{Event, Replica};
 use coequal_node::storage::{Batch, Store};
 use coequal_protocol::auto_deploy::CopyProgress;
@@ -59,8 +60,8 @@ pub struct Open {
     pub readings: VecDeque<(u64, u64)>,
     /// The last row of its log when it was opened.
     pub opened_at: u64,
-    /// What peers said of their logs to this very replica: the feed, and the last row that was durable.
-    pub heard: BTreeMap<NodeId, (FeedId, u64)>,
+    /// What peers said of their logs to this very replica.
+    pub told: Told,
 }
 
 /// A copy under way.

@@ -77,6 +77,7 @@ impl World {
             touched = self.clients.keys();
         }
         for event in events {
+            open.told.hears(&event);
             open.replica.handle(now, event);
         }
         open.replica.advance(now);
@@ -108,6 +109,7 @@ impl World {
         for (to, message) in effects.sends {
             self.send(at, to, Payload::Message(message));
         }
+        self.nodes[at].open_mut().into_iter().for_each(|open| open.told.turn_ends());
     }
 
     fn commit(&mut self, at: usize) {
