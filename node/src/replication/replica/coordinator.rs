@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 const RESEND_FIRST_MS: u64 = 100;
 const RESEND_MAX_MS: u64 = 1_000;
+/// Rounds that a proposal may lose before its key is called hot.
+const LOST_ROUNDS_HOT: u32 = 3;
 const FORWARDS_MAX: usize = 65_536;
 /// A copy answers its peers' pulls at least twice a second; one that has not for so long gets no hot keys.
 const COPY_SILENT_MS: u64 = 1_500;
@@ -230,7 +232,9 @@ impl Replica {
         let wait = self.random(range * 2);
         let Some(active) = self.slots.active(key) else { return };
         active.back_off_until_ms = Some(now_ms + wait);
-        self.slots.note_loss(key, now_ms);
+        if lost >= LOST_ROUNDS_HOT {
+            self.slots.mark_hot(key, now_ms);
+        }
         self.slots.schedule(key);
     }
 
@@ -248,7 +252,7 @@ impl Replica {
                 if stamp.node != self.me)
         };
         if results.iter().any(by_others) {
-            self.slots.note_loss(key, self.now.monotonic_ms);
+            self.slots.note_late(key, self.now.monotonic_ms);
         }
         // Who hears first comes first with its next write: those that were refused, and the one that came through last.
         for (operation, result) in active.operations.into_iter().zip(results).rev() {

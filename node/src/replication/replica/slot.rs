@@ -25,10 +25,10 @@ const KEEP_MS: u64 = 3;
 const RECENT_MAX: usize = 8_192;
 const RECENT_BODY_MAX: usize = 2_048;
 const HOT_MAX: usize = 65_536;
-/// How long a key that was fought for is forwarded to one coordinator, and within what time losses count together.
+/// How long a key that was fought for is forwarded to one coordinator, and within what time late writes count together.
 const HOT_MS: u64 = 2_000;
-/// So many losses make a key hot.
-const LOSSES_HOT: u32 = 3;
+/// So many late writes make a key hot.
+const LATE_HOT: u32 = 3;
 
 /// Forwarded writes whose answers are remembered.
 const SERVED_MAX: usize = 16_384;
@@ -151,7 +151,7 @@ impl Served {
 
 /// Whether a key is fought for.
 struct Heat {
-    losses: u32,
+    late: u32,
     since_ms: u64,
     until_ms: u64,
 }
@@ -286,14 +286,15 @@ impl Slots {
         self.recent_order.clear();
     }
 
-    /// This node's write of `key` was outbid, or came too late for another node's: both are signs of a fight.
-    pub fn note_loss(&mut self, key: &Key, now_ms: u64) {
+    /// A conditional write of `key` came too late for another node's: some of these are a fight, in which no round needs to
+    /// be lost.
+    pub fn note_late(&mut self, key: &Key, now_ms: u64) {
         let heat = self.heat(key, now_ms);
         if now_ms.saturating_sub(heat.since_ms) > HOT_MS {
-            (heat.since_ms, heat.losses) = (now_ms, 0);
+            (heat.since_ms, heat.late) = (now_ms, 0);
         }
-        heat.losses += 1;
-        if heat.losses >= LOSSES_HOT {
+        heat.late += 1;
+        if heat.late >= LATE_HOT {
             heat.until_ms = now_ms + HOT_MS;
         }
     }
@@ -306,7 +307,7 @@ impl Slots {
         if self.hot.len() >= HOT_MAX {
             self.hot.retain(|_, heat| heat.until_ms > now_ms);
         }
-        self.hot.entry(key.clone()).or_insert(Heat { losses: 0, since_ms: now_ms, until_ms: 0 })
+        self.hot.entry(key.clone()).or_insert(Heat { late: 0, since_ms: now_ms, until_ms: 0 })
     }
 
     pub fn is_hot(&self, key: &Key, now_ms: u64) -> bool {
