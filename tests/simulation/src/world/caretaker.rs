@@ -169,6 +169,7 @@ impl World {
         self.note_configuration(at, &directory.configuration);
         let node = &mut self.nodes[at];
         node.entries = directory.entries.iter().filter(|entry| !entry.removed).cloned().collect();
+        node.removed = directory.entries.iter().filter(|entry| entry.removed).map(|entry| entry.id).collect();
         let ids: Vec<NodeId> = node.entries.iter().map(|entry| entry.id).collect();
         node.detector.retain(&ids);
         node.reports.retain(|id, _| ids.contains(id));
@@ -241,7 +242,10 @@ impl World {
                 learner_ms: node.learners_since.get(&id).map_or(0, |since| now_ms.saturating_sub(*since)),
             }
         };
-        node.entries.iter().map(|entry| (entry.id, view(entry))).collect()
+        // Somebody who had not heard of it yet may have taken in again who was removed for good.
+        let gone = MemberView { unreachable_by_majority_ms: u64::MAX, ..MemberView::default() };
+        let removed = node.removed.iter().map(|id| (*id, gone.clone()));
+        removed.chain(node.entries.iter().map(|entry| (entry.id, view(entry)))).collect()
     }
 
     fn unreachable_by_majority(&self, at: usize, configuration: &Configuration, id: NodeId, now_ms: u64) -> u64 {

@@ -133,6 +133,8 @@ pub struct SimNode {
     pub configuration: Option<Configuration>,
     /// The nodes that it knows.
     pub entries: Vec<NodeEntry>,
+    /// Those that it knows to be removed for good.
+    pub removed: Vec<NodeId>,
     /// Whom it hears.
     pub detector: FailureDetector,
     /// The newest start of each peer that it has heard of, and which process that was.
@@ -171,6 +173,7 @@ impl SimNode {
             place: Place::NotHere,
             configuration: None,
             entries: Vec::new(),
+            removed: Vec::new(),
             detector: FailureDetector::new(UNREACHABLE_AFTER_MS),
             seen: BTreeMap::new(),
             reports: BTreeMap::new(),
