@@ -244,7 +244,7 @@ impl World {
         };
         // Somebody who had not heard of it yet may have taken in again who was removed for good.
         let gone = MemberView { unreachable_by_majority_ms: u64::MAX, ..MemberView::default() };
-        let removed = node.removed.iter().map(|id| (*id, gone.clone()));
+        let removed = node.removed.iter().map(|id| (*id, gone));
         removed.chain(node.entries.iter().map(|entry| (entry.id, view(entry)))).collect()
     }
 
