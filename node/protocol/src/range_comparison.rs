@@ -462,6 +462,13 @@ impl Comparison {
             self.next_peer(PeerOutcome::GivenUp);
         }
     }
+
+    /// Only voters are compared: nobody waits for one that is none any more.
+    pub fn on_voters(&mut self, voters: &[NodeId]) {
+        while self.peers.front().is_some_and(|peer| !voters.contains(peer)) {
+            self.next_peer(PeerOutcome::GivenUp);
+        }
+    }
 }
 
 /// The keys that stand differently in what is here and what is there, up to where the answer goes.

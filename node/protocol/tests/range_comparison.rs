@@ -351,3 +351,16 @@ fn a_repair_that_is_not_taken_ends_the_range_and_not_the_comparison() {
     assert_eq!(comparison.ended(), [(NodeId(2), PeerOutcome::Compared)]);
     assert_eq!((comparison.counts().differences, comparison.counts().repaired), (1, 0), "and said to be left");
 }
+
+#[test]
+fn a_peer_that_votes_no_longer_is_not_waited_for() {
+    let peers = [2, 3, 4, 5].map(NodeId);
+    let mut comparison = Comparison::new(1, NodeId(1), 7, peers.to_vec(), 0);
+    comparison.on_voters(&[1, 2, 3, 4, 5].map(NodeId));
+    assert!(comparison.ended().is_empty());
+    comparison.on_voters(&[1, 4, 5].map(NodeId));
+    assert_eq!(comparison.ended().to_vec(), [2, 3].map(|peer| (NodeId(peer), PeerOutcome::GivenUp)));
+    assert!(!comparison.is_done());
+    comparison.on_voters(&[NodeId(1)]);
+    assert!(comparison.is_done() && comparison.ended().len() == 4);
+}

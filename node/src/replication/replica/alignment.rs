@@ -191,16 +191,18 @@ impl Replica {
         }
     }
 
+    /// An alignment counts on what this node itself has accepted: it ends only when the others have said that its disk has
+    /// forgotten nothing (I7).
     pub(super) fn run_alignments(&mut self) {
         if let Some(mut running) = self.alignment.take() {
-            let done = self.step_alignment(&mut running);
+            let done = self.step_alignment(&mut running) && self.own_disk.may_vote();
             self.alignment = Some(running);
             if done {
                 self.finish_alignment();
             }
         }
         if let Some(mut running) = self.epoch_alignment.take() {
-            if self.step_alignment(&mut running) {
+            if self.step_alignment(&mut running) && self.own_disk.may_vote() {
                 self.note_aligned(running.alignment.epoch());
             } else {
                 self.epoch_alignment = Some(running);

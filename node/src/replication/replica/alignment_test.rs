@@ -129,3 +129,18 @@ fn the_point_is_when_the_first_sample_was_asked_for_whatever_the_wall_clock_does
         assert_eq!(point_ms, (WALL_MS + asked_ms).min(driven.wall_ms + asked_ms), "clock set by {by_ms} ms");
     }
 }
+
+#[test]
+fn a_node_is_not_online_before_a_quorum_has_said_how_far_its_log_was() {
+    let mut driven = Driven::new(configuration(EPOCH, 3));
+    driven.reaches(OTHER, true);
+    driven.reaches(THIRD, true);
+    driven.passes(25);
+    let numbers = asked(&driven.sends());
+    answers_samples(&mut driven, numbers, 0);
+    driven.passes(200);
+    assert_eq!(status(&driven), DatabaseStatus::Synchronizing, "its disk may be an older one");
+    driven.hears(OTHER, Message::Recalled { feed: 0, durable: 0, incarnation: 0 });
+    driven.passes(25);
+    assert_eq!(status(&driven), DatabaseStatus::Online, "two of three remember no more than is here");
+}

@@ -135,6 +135,7 @@ impl Replica {
             self.comparing.running = Some(running);
             return;
         }
+        running.comparison.on_voters(&self.configuration.all_voters());
         self.drive(&mut running);
         self.note_findings(&mut running);
         if running.comparison.is_done() {

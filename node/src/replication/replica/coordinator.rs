@@ -90,8 +90,8 @@ impl Replica {
         let slot = self.slots.entry(key);
         let operations = slot.take_together(last.as_deref(), now_ms);
         if operations.is_empty() {
-            self.slots.schedule(key);
-            return self.slots.remove_if_idle(key);
+            self.slots.remove_if_idle(key);
+            return self.slots.schedule(key);
         }
         let proposal = Proposal::new(operations.iter().map(|op| op.operation.clone()).collect());
         slot.active = Some(Active {
