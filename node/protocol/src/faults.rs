@@ -129,6 +129,7 @@ faults! {
     CommitNotSynced: "I3", "commits of the log are not synced";
     LogReplaySkipsRow: "I3", "the log's last row is not replayed";
     DurableMarkMissing: "section 11", "the last durable row of the log is not noted";
+    DurableMarkUnsynced: "section 11", "the note of the last durable row is not synced when the log falls idle";
     ChecksumIgnored: "section 11", "a wrong checksum of a row is not noticed";
     CheckpointTrimsEarly: "I3", "log rows go before the checkpoint that holds them is written";
     CheckpointAheadOfLog: "I3", "a checkpoint holds what the log does not have on disk";

@@ -7,6 +7,7 @@ use crate::network::Network;
 use crate::storage::{Batch, Lsn, StorageError, Store};
 use coequal_types::{DatabaseId, DatabaseStatus};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -19,6 +20,8 @@ const EVENTS_AT_ONCE: usize = 4_096;
 const LINES_AT_ONCE: usize = 32;
 /// Records that nobody waits for go to the disk after this long at the latest.
 const LAZY_COMMIT_MS: u64 = 25;
+/// A log to which nothing came for so long has fallen idle.
+const LOG_IDLE: Duration = Duration::from_millis(LAZY_COMMIT_MS);
 const VIEW_EVERY_MS: u64 = 100;
 /// Steps of priority by which a checkpoint stands back: its share beside a writer is about a third then (sched(7)); with
 /// less it would fall behind on a full processor.
@@ -155,6 +158,15 @@ enum Committed {
     Failed(String),
 }
 
+/// The next batch; `None` at the end. Who waits for one has an idle log, whose mark is synced meanwhile.
+fn next_batch(batches: &std::sync::mpsc::Receiver<Batch>, store: &Store) -> Result<Option<Batch>, StorageError> {
+    match batches.recv_timeout(LOG_IDLE) {
+        Ok(batch) => Ok(Some(batch)),
+        Err(RecvTimeoutError::Timeout) => store.sync_mark().map(|()| batches.recv().ok()),
+        Err(RecvTimeoutError::Disconnected) => store.sync_mark().map(|()| None),
+    }
+}
+
 /// Writes batches in order. A full disk is waited for: the batch stays the next one. Any other failure is final:
 /// after a failed fsync nothing is retried.
 fn spawn_committer(
@@ -165,7 +177,15 @@ fn spawn_committer(
 ) -> std::io::Result<std::sync::mpsc::Sender<Batch>> {
     let (sender, batches) = std::sync::mpsc::channel::<Batch>();
     std::thread::Builder::new().name(format!("log-{name}")).spawn(move || {
-        for batch in batches {
+        loop {
+            let batch = match next_batch(&batches, &store) {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return,
+                Err(error) => {
+                    let _ = done.send(Committed::Failed(error.to_string()));
+                    return;
+                }
+            };
             let mut full = false;
             loop {
                 let started = std::time::Instant::now();

@@ -146,6 +146,38 @@ fn a_flipped_bit_is_found_or_harmless_in_every_page_of_the_log() {
     }
 }
 
+/// redb takes a newest commit that is rotten for one that a power cut has torn, and goes back to the one before.
+#[test]
+fn rot_in_the_last_commit_of_an_idle_log_is_not_taken_for_a_torn_write() {
+    let (disk, store) = memory_store();
+    let mut model = Model::default();
+    for time in 1..=20 {
+        model.append(&store, choose(&store, &key(time as usize), time, Some(100)));
+        commit(&store);
+    }
+    let busy = disk.after_power_cut(|_| false);
+    store.sync_mark().unwrap();
+    let idle = disk.after_power_cut(|_| false);
+    let rotten = |cut: &MemoryDisk| {
+        let bytes = cut.bytes(log::FILE);
+        let mut outcomes = Outcomes::default();
+        quietly(|| {
+            for at in (2 * PAGE..bytes.len()).step_by(61) {
+                let next = copy(cut);
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1;
+                next.put(log::FILE, flipped);
+                outcomes.try_out(&next, &model, format!("byte {at}"));
+            }
+        });
+        outcomes
+    };
+    let (busy, idle) = (rotten(&busy), rotten(&idle));
+    println!("busy: {busy:?}\nidle: {idle:?}");
+    assert!(!busy.wrong.is_empty(), "the danger is there: {busy:?}");
+    assert!(idle.only_refusals() && idle.refused > 10, "{idle:?}");
+}
+
 /// What stands before redb's commit slots is checked by nobody but us, and redb fails by an assertion on some of it.
 #[test]
 fn every_flipped_bit_of_a_header_is_refused() {

@@ -47,6 +47,8 @@ struct Opened {
     removed: Lsn,
     /// The last row, or `removed` when there is none.
     last: Lsn,
+    /// A mark was written since the last sync.
+    mark_unsynced: bool,
 }
 
 impl Log {
@@ -133,6 +135,7 @@ impl Log {
             Ok(removed) => {
                 opened.removed = removed;
                 opened.last = batch.last;
+                opened.mark_unsynced = true;
                 let marked = log_mark::write(&*opened.file, batch.last);
                 marked.map_err(|error| StorageError::io(&self.path, "writing", &error))
             }
@@ -158,6 +161,22 @@ impl Log {
 }
 
 impl Log {
+    /// Brings the last mark to the disk, if no commit has done so since. A failure is final, as of any sync.
+    pub(super) fn sync_mark(&self) -> Result<(), StorageError> {
+        let mut guard = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(opened) = guard.as_mut().filter(|opened| opened.mark_unsynced) else { return Ok(()) };
+        if broken(Fault::DurableMarkUnsynced) {
+            return Ok(());
+        }
+        let synced = opened.file.sync();
+        opened.mark_unsynced = false;
+        synced.map_err(|error| StorageError::Io {
+            path: self.path.clone(),
+            action: "syncing",
+            reason: error.to_string(),
+        })
+    }
+
     /// After the disk was full: everything up to `durable` must still be there.
     fn open_again(&self, durable: Lsn) -> Result<Opened, StorageError> {
         let opened = Opened::open(&self.disk, &self.path, self.store)?;
@@ -210,7 +229,15 @@ impl Opened {
         }
         let mark = log_mark::read(&*file).map_err(|error| StorageError::io(path, "opening", &error))?;
         match mark {
-            Some(durable) if durable <= last => Ok(Self { database, file, health, removed, last }),
+            Some(durable) if durable <= last => {
+                let mark_unsynced = durable < last;
+                if mark_unsynced {
+                    // A process that was killed may have left rows that are not on the disk yet.
+                    let marked = file.sync().and_then(|()| log_mark::write(&*file, last));
+                    marked.map_err(|error| StorageError::io(path, "opening", &error))?;
+                }
+                Ok(Self { database, file, health, removed, last, mark_unsynced })
+            }
             Some(durable) => {
                 let what = format!("it ends at row {last}, and row {durable} was durable");
                 Err(StorageError::damaged(path, what))

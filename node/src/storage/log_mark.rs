@@ -3,8 +3,9 @@
 //! redb commits the log in one phase: after a crash it takes a newest commit whose checksums do not fit for one that never
 //! came to its end, and goes back to the commit before. That is right after a power cut, but were the newest commit rotten
 //! instead, an answered write or promise would be forgotten in silence. The mark tells the two apart: it is written after
-//! each commit and reaches the disk with the next one at the latest (at once, if only the process dies), since it stands in
-//! the same file, just before redb's header, and so costs no further disk write.
+//! each commit and reaches the disk with the next one (at once, if only the process dies), since it stands in the same
+//! file, just before redb's header, and so costs a log under load no further sync. One that falls idle syncs it by itself
+//! ([`super::Store::sync_mark`]).
 //!
 //! Two slots, written in turn: row (8 bytes), CRC32C of it (4 bytes).
 

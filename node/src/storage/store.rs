@@ -255,6 +255,14 @@ impl Store {
         }
     }
 
+    /// For a log that has fallen idle: makes durable that everything up to [`Store::durable`] is, so that rot in the
+    /// newest commit is told from a commit that a power cut has torn. Does nothing when the disk knows already; after an
+    /// error everything is refused with it.
+    pub fn sync_mark(&self) -> Result<(), StorageError> {
+        self.check()?;
+        self.log.sync_mark().map_err(|error| self.fail_unless_full(error))
+    }
+
     /// Everything up to this log row is durable.
     pub fn durable(&self) -> Lsn {
         self.durable.load(Ordering::Acquire)

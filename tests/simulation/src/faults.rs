@@ -44,6 +44,7 @@ pub enum FaultKind {
     TornWrite,
     StoreFailed,
     RollbackForgotten,
+    RotForTorn,
     Batch,
     Comparison,
     CopyRefused,

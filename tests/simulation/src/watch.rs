@@ -205,6 +205,24 @@ impl World {
         self.watch_turn(at, &keys);
     }
 
+    /// I3 at a start: every row that was durable is in the log, but for those that the disk did not know to be when rot
+    /// came over the newest commit.
+    pub(crate) fn watch_log(&mut self, at: usize, feed: FeedId, last: u64) {
+        let node = &self.nodes[at];
+        let of_this_log =
+            |row: Option<(FeedId, u64)>| row.filter(|(other, _)| *other == feed).map_or(0, |(_, row)| row);
+        let (had, marked) = (of_this_log(node.had), of_this_log(node.marked));
+        if last >= had || node.rolled_back.is_some() {
+            return;
+        }
+        if self.damaged_nodes.contains(&at) && last >= marked {
+            self.nodes[at].rolled_back = Some((feed, had));
+            return self.statistics.count(FaultKind::RotForTorn);
+        }
+        let text = format!("node {at} starts with {last} rows of {had}, of which its disk knew {marked}");
+        self.found(Violation::new("I3: what was durable is there after a start", text));
+    }
+
     /// A node's memory is gone.
     pub(crate) fn watch_forget(&mut self, at: usize) {
         self.watch.registers.retain(|(node, _), _| *node != at);

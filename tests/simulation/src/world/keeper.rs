@@ -211,6 +211,7 @@ impl World {
         let new_disk = store.meta(META_DEPLOYED).is_some_and(|value| !value.is_empty());
         let seed = self.random.number();
         let store = Arc::new(store);
+        self.watch_log(at, store.feed_id(), store.durable());
         let node = &mut self.nodes[at];
         let start = ReplicaStart {
             me: node.id,

@@ -40,6 +40,15 @@ use std::sync::{Arc, Mutex};
 pub enum Happening {
     /// A packet arrives.
     Packet(usize, Box<Packet>),
+    /// A process that stood still reads what came meanwhile. What a process has not read is gone with it.
+    Unread {
+        /// Where.
+        node: usize,
+        /// In which process.
+        process: u64,
+        /// What.
+        packet: Box<Packet>,
+    },
     /// The database's loop runs.
     Loop {
         /// Where.
@@ -259,6 +268,10 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Packet(at, packet) => self.arrive(at, *packet),
+            Happening::Unread { node, process, packet } if self.nodes[node].process == process => {
+                self.arrive(node, *packet);
+            }
+            Happening::Unread { .. } => {}
             Happening::Loop { node, process } => self.on_loop(node, process),
             Happening::Tick { node, process } => self.on_tick(node, process),
             Happening::Keep { node, process } if self.nodes[node].process == process => self.keep(node),
@@ -283,7 +296,8 @@ impl World {
         }
         if node.paused_until_us > self.now_us {
             let left = node.paused_until_us - self.now_us + 1;
-            return self.schedule(left, Happening::Packet(at, Box::new(packet)));
+            let process = node.process;
+            return self.schedule(left, Happening::Unread { node: at, process, packet: Box::new(packet) });
         }
         if !node.admits(&packet, lenient) {
             return self.refuse(packet.process);
@@ -400,7 +414,7 @@ impl World {
         node.loop_at_us = if node.loop_at_us == paused_us { now_us } else { node.loop_at_us };
         let waits_for_space = node.open().is_some_and(|open| open.full);
         let late = |((due_us, _), happening): (&(u64, u64), &Happening)| match happening {
-            Happening::Packet(node, _) | Happening::Tick { node, .. } | Happening::Loop { node, .. } => {
+            Happening::Unread { node, .. } | Happening::Tick { node, .. } | Happening::Loop { node, .. } => {
                 *node == at && (paused_us..=paused_us + 1).contains(due_us)
             }
             Happening::Committed { node, .. } => {

@@ -123,7 +123,10 @@ pub struct SimNode {
     pub image: Option<Volume>,
     /// The feed and the last durable row of the copy that was open last.
     pub had: Option<(FeedId, u64)>,
-    /// It got back an older folder: the feed of the one that it had, and the last row that was durable there.
+    /// The feed of its copy and the last row that its disk knows to be durable: rot in newer ones may pass for torn writes.
+    pub marked: Option<(FeedId, u64)>,
+    /// It got back an older folder, or rot that may pass did so: the feed of the one that it had, and the last row that
+    /// was durable there.
     pub rolled_back: Option<(FeedId, u64)>,
     /// Its own copy, opened at its start and not looked at yet.
     pub opened: Option<(Store, LocalCopy)>,
@@ -168,6 +171,7 @@ impl SimNode {
             doom: None,
             image: None,
             had: None,
+            marked: None,
             rolled_back: None,
             opened: None,
             place: Place::NotHere,
@@ -228,8 +232,8 @@ impl SimNode {
         let fresh = Self::new(self.id, self.clock.clone(), std::mem::take(&mut self.volume));
         let image = self.image.take();
         let had = self.open().map(|open| (open.store.feed_id(), open.store.durable())).or(self.had);
-        let (gone, slow_us, rolled_back) = (self.gone, self.slow_us, self.rolled_back);
-        *self = Self { gone, slow_us, had, rolled_back, image, ..fresh };
+        let (gone, slow_us, marked, rolled_back) = (self.gone, self.slow_us, self.marked, self.rolled_back);
+        *self = Self { gone, slow_us, had, marked, rolled_back, image, ..fresh };
     }
 
     /// Whether the cut comes now. Counts the passings of its point.

@@ -10,6 +10,7 @@ use coequal_node::replication::replica::Event;
 use coequal_node::storage::StorageError;
 use coequal_protocol::{Key, Message};
 use coequal_types::DatabaseStatus;
+use std::sync::Arc;
 
 /// Records that nobody waits for go to the disk after this long at the latest.
 const LAZY_COMMIT_MS: u64 = 25;
@@ -124,7 +125,7 @@ impl World {
         }
         open.committing = open.store.take_batch();
         if open.committing.is_none() {
-            return;
+            return self.log_is_idle(at);
         }
         if self.nodes[at].is_cut_off(CrashPoint::AfterTake) {
             return self.crash(at, Survival::All);
@@ -132,6 +133,20 @@ impl World {
         let latency = 100 + self.random.below(400) + self.random.below(self.nodes[at].slow_us + 1);
         let process = self.nodes[at].process;
         self.schedule(latency, Happening::Committed { node: at, process });
+    }
+
+    fn log_is_idle(&mut self, at: usize) {
+        let Some(store) = self.nodes[at].open().map(|open| Arc::clone(&open.store)) else { return };
+        let Err(error) = store.sync_mark() else {
+            self.nodes[at].marked = Some((store.feed_id(), store.durable()));
+            return;
+        };
+        if self.disk_is_dead(at) {
+            return self.cut_power(at);
+        }
+        self.statistics.count(FaultKind::StoreFailed);
+        self.nodes[at].inbox.push(Event::StorageFailed(error.to_string()));
+        self.wake(at, 0);
     }
 
     /// A batch reaches the disk, or not.
@@ -153,7 +168,14 @@ impl World {
         let Some(open) = node.open_mut() else { return };
         let Some(batch) = open.committing.take() else { return };
         self.statistics.commits += 1;
-        let events = match open.store.commit(&batch) {
+        let marked = (open.store.feed_id(), open.store.durable());
+        let committed = open.store.commit(&batch);
+        if committed.is_ok() {
+            // The mark of the batch before went to the disk with this one.
+            node.marked = Some(marked);
+        }
+        let Some(open) = node.open_mut() else { return };
+        let events = match committed {
             Ok(()) => {
                 open.committed_ms = now_ms;
                 let mut events = if std::mem::take(&mut open.full) { vec![Event::DiskFull(false)] } else { vec![] };
