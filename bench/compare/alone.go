@@ -59,6 +59,7 @@ type step struct {
 func chosenSteps(s settings, name string) []step {
 	var chosen []step
 	for _, one := range []step{
+		{starting, true, (*alone).startUp},
 	} {
 		if s.wants(one.name) && (one.forAll || name == "coequal") {
 			chosen = append(chosen, one)
