@@ -60,6 +60,7 @@ func chosenSteps(s settings, name string) []step {
 	var chosen []step
 	for _, one := range []step{
 		{starting, true, (*alone).startUp},
+		{deployment, false, (*alone).deployment},
 	} {
 		if s.wants(one.name) && (one.forAll || name == "coequal") {
 			chosen = append(chosen, one)
