@@ -59,6 +59,7 @@ type step struct {
 func chosenSteps(s settings, name string) []step {
 	var chosen []step
 	for _, one := range []step{
+		{memory, true, (*alone).memory},
 		{alignment, false, (*alone).alignment},
 		{starting, true, (*alone).startUp},
 		{deployment, false, (*alone).deployment},
