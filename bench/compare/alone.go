@@ -60,6 +60,7 @@ func chosenSteps(s settings, name string) []step {
 	var chosen []step
 	for _, one := range []step{
 		{memory, true, (*alone).memory},
+		{processor, true, (*alone).processor},
 		{alignment, false, (*alone).alignment},
 		{starting, true, (*alone).startUp},
 		{deployment, false, (*alone).deployment},
