@@ -61,6 +61,7 @@ func chosenSteps(s settings, name string) []step {
 	for _, one := range []step{
 		{memory, true, (*alone).memory},
 		{processor, true, (*alone).processor},
+		{single, false, (*alone).single},
 		{alignment, false, (*alone).alignment},
 		{starting, true, (*alone).startUp},
 		{deployment, false, (*alone).deployment},
