@@ -64,6 +64,7 @@ func chosenSteps(s settings, name string) []step {
 		{single, false, (*alone).single},
 		{alignment, false, (*alone).alignment},
 		{starting, true, (*alone).startUp},
+		{gapsOfEach, false, (*alone).gaps},
 		{deployment, false, (*alone).deployment},
 	} {
 		if s.wants(one.name) && (one.forAll || name == "coequal") {
