@@ -47,6 +47,9 @@ const (
 	deployment = "deploy of a fourth node"
 )
 
+// wantsStep: "alone" stands before the names, so that -only can choose all of these at once.
+func (s settings) wantsStep(name string) bool { return s.wants("alone: " + name) }
+
 // step is one of them.
 type step struct {
 	name string
@@ -67,7 +70,7 @@ func chosenSteps(s settings, name string) []step {
 		{gapsOfEach, false, (*alone).gaps},
 		{deployment, false, (*alone).deployment},
 	} {
-		if s.wants(one.name) && (one.forAll || name == "coequal") {
+		if s.wantsStep(one.name) && (one.forAll || name == "coequal") {
 			chosen = append(chosen, one)
 		}
 	}
@@ -77,7 +80,7 @@ func chosenSteps(s settings, name string) []step {
 // measureAlone starts a system afresh, imports the documents, and goes through the steps.
 func measureAlone(ctx context.Context, s settings, name string, round int, results *results) error {
 	steps := chosenSteps(s, name)
-	if !s.alone || name == "orientdb" || len(steps) == 0 && !s.wants(importing) {
+	if !s.alone || name == "orientdb" || len(steps) == 0 && !s.wantsStep(importing) {
 		return nil
 	}
 	begun := time.Now()

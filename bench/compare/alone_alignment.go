@@ -17,6 +17,7 @@ const (
 	// drainedAt: under load a backlog is never empty; it counts as drained at this part of what it was.
 	drainedAt     = 20
 	drainedWithin = 5 * time.Minute
+	knownWithin   = 30 * time.Second
 )
 
 // alignment: how fast a node that was away takes in what it missed, without load and under full load.
@@ -57,18 +58,52 @@ func (a *alone) alignIdle(c *coequal) error {
 	if _, err := a.load(a.s.documents, a.s.documents+count, usual, 0, 1); err != nil {
 		return err
 	}
+	if _, err := c.missing(count); err != nil {
+		return err
+	}
 	begun := time.Now()
 	if err := resume(); err != nil {
+		return err
+	}
+	first, err := c.firstTaken(away)
+	if err != nil {
 		return err
 	}
 	if err := c.caughtUp(a.written); err != nil {
 		return err
 	}
-	took := time.Since(begun)
-	a.note(alignment, "without load: entries missed", "", float64(count))
-	a.note(alignment, "without load: resumed to ONLINE with all", "s", took.Seconds())
-	a.note(alignment, "without load: drained", "entries/s", float64(count)/took.Seconds())
+	ended := time.Now()
+	note := func(name, unit string, value float64) { a.note(alignment, "without load: "+name, unit, value) }
+	note("entries missed", "", float64(count))
+	note("resumed to ONLINE with all", "s", ended.Sub(begun).Seconds())
+	note("drained, from when it was resumed", "entries/s", float64(count)/ended.Sub(begun).Seconds())
+	note("drained, from the first entry taken in", "entries/s", float64(count)/ended.Sub(first).Seconds())
 	return nil
+}
+
+// firstTaken is the moment before a node's documents become more, or at which they are all there already.
+func (c *coequal) firstTaken(node int) (time.Time, error) {
+	start, at := -1, time.Now()
+	err := untilEach(5*time.Millisecond, "the node takes in what it missed", drainedWithin, func() error {
+		asked := time.Now()
+		seen, err := c.look(node)
+		if err != nil {
+			return err
+		}
+		full, err := c.look((node + 1) % c.nodes)
+		if err != nil {
+			return err
+		}
+		if start < 0 {
+			start = seen.Documents
+		}
+		if seen.Documents > start || seen.Documents >= full.Documents {
+			return nil
+		}
+		at = asked
+		return fmt.Errorf("node %d has %d documents still", node, start)
+	})
+	return at, err
 }
 
 // level is a backlog at a moment.
@@ -96,7 +131,7 @@ func (a *alone) alignLoaded(c *coequal) error {
 	if _, err := a.load(first, first+count, usual, 0, 1); err != nil {
 		return err
 	}
-	levels, err := a.drain(c, resume)
+	levels, err := a.drain(c, count, resume)
 	if err != nil {
 		return err
 	}
@@ -119,10 +154,24 @@ func (a *alone) alignLoaded(c *coequal) error {
 	return nil
 }
 
+// missing waits until the others know how much the paused node misses: they hold it for reachable for a moment, and do
+// not count meanwhile what is on its way.
+func (c *coequal) missing(atLeast int) (int, error) {
+	entries := 0
+	err := untilEach(50*time.Millisecond, "the backlog is known", knownWithin, func() (err error) {
+		entries, err = c.backlog(away)
+		if err == nil && entries < atLeast {
+			err = fmt.Errorf("%d entries of at least %d", entries, atLeast)
+		}
+		return err
+	})
+	return entries, err
+}
+
 // drain resumes the node, and watches its backlog until little is left and it is ONLINE. One that does not shrink away
 // is a result, too: then the levels end at the limit.
-func (a *alone) drain(c *coequal, resume func() error) ([]level, error) {
-	full, err := c.backlog(away)
+func (a *alone) drain(c *coequal, atLeast int, resume func() error) ([]level, error) {
+	full, err := c.missing(atLeast)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func (a *alone) fill() error {
 	if _, err := a.load(0, a.s.few, usual, 0, 1, 2); err != nil {
 		return err
 	}
-	if a.s.wants(processor) {
+	if a.s.wantsStep(processor) {
 		a.progress("inserts beside %d documents", a.s.few)
 		few, err := a.inserts()
 		if err != nil {
@@ -47,7 +47,7 @@ func (a *alone) fill() error {
 		a.costOfFew = few.processor
 	}
 	next, best := a.s.few, usual
-	if a.name == "coequal" && a.s.wants(importing) {
+	if a.name == "coequal" && a.s.wantsStep(importing) {
 		var err error
 		if next, best, err = a.bestShape(next); err != nil {
 			return err
@@ -85,7 +85,7 @@ func (a *alone) importRest(next int, shape shape) error {
 		equal = time.Since(begun)
 	}
 	busyAfter, err := processorTime(pids)
-	if err != nil || !a.s.wants(importing) {
+	if err != nil || !a.s.wantsStep(importing) {
 		return err
 	}
 	count := float64(a.s.documents - next)

@@ -22,7 +22,7 @@ func (a *alone) processor() error {
 		watched = 300 * time.Millisecond
 	}
 	a.progress("watches the nodes without load for %s", watched)
-	idle, err := a.share(pids, watched)
+	idle, busiest, err := a.shares(pids, watched)
 	if err != nil {
 		return err
 	}
@@ -34,5 +34,6 @@ func (a *alone) processor() error {
 	a.note(processor, fmt.Sprintf("all nodes, an insert, 64 connections, from %d documents", a.s.documents), "µs", many.processor)
 	a.note(processor, "the same as a ratio", "", many.processor/a.costOfFew)
 	a.note(processor, "all nodes without load", "% of a processor", 100*idle)
+	a.note(processor, "the busiest node without load", "% of a processor", 100*busiest)
 	return nil
 }

@@ -44,7 +44,7 @@ func parse(arguments []string) (settings, error) {
 	flags.StringVar(&s.out, "out", "bench/results", "folder for table.md, results.json and the plots")
 	flags.StringVar(&s.data, "data", "", "folder on the disk that is measured (default: a temporary one under -out)")
 	flags.StringVar(&s.programs, "programs", "target/release", "folder of coequal-operator and coequal-node")
-	flags.StringVar(&s.only, "only", "", "only workloads whose name contains this")
+	flags.StringVar(&s.only, "only", "", "only workloads and steps whose name contains this; \"alone\" is in all names of steps")
 	flags.BoolVar(&s.smoke, "smoke", false, "one short round of a few workloads: does the benchmark still work?")
 	flags.BoolVar(&s.gaps, "kill", true, "also measure the gap in writes when a node is killed")
 	flags.BoolVar(&s.alone, "alone", true, "also measure start-up, deploy, alignment, memory and what else a system does by itself")
@@ -98,6 +98,10 @@ func run(ctx context.Context, s settings) error {
 		}
 		s.data = folder
 		defer os.RemoveAll(folder)
+		// Galera's nodes run as another user.
+		if err := os.Chmod(folder, 0o711); err != nil {
+			return err
+		}
 	}
 	results := newResults(s)
 	// One system at a time has processes: what runs beside it must not take its processor.

@@ -133,7 +133,7 @@ func (a *alone) settle() error {
 		return err
 	}
 	for begun := time.Now(); time.Since(begun) < quietLimit && a.ctx.Err() == nil; {
-		share, err := a.share(pids, quietFor)
+		share, _, err := a.shares(pids, quietFor)
 		if err != nil || share < quiet {
 			return err
 		}
@@ -142,14 +142,26 @@ func (a *alone) settle() error {
 	return a.ctx.Err()
 }
 
-// share of one processor that processes take during a time.
-func (a *alone) share(pids []int, during time.Duration) (float64, error) {
-	before, err := processorTime(pids)
-	if err != nil {
-		return 0, err
+// shares of one processor that processes take during a time: of all together, and of the busiest.
+func (a *alone) shares(pids []int, during time.Duration) (float64, float64, error) {
+	before := make([]time.Duration, len(pids))
+	for i, pid := range pids {
+		var err error
+		if before[i], err = processorTime([]int{pid}); err != nil {
+			return 0, 0, err
+		}
 	}
 	begun := time.Now()
 	wait(a.ctx, during)
-	after, err := processorTime(pids)
-	return (after - before).Seconds() / time.Since(begun).Seconds(), err
+	took := time.Since(begun).Seconds()
+	all, busiest := 0.0, 0.0
+	for i, pid := range pids {
+		after, err := processorTime([]int{pid})
+		if err != nil {
+			return 0, 0, err
+		}
+		share := (after - before[i]).Seconds() / took
+		all, busiest = all+share, max(busiest, share)
+	}
+	return all, busiest, nil
 }

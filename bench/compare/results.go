@@ -148,7 +148,9 @@ func (r *results) table() string {
 	for _, system := range r.order {
 		fmt.Fprintf(&text, "- %s: %s\n", system, r.Systems[system])
 	}
-	fmt.Fprintf(&text, "- the generator took at most %.2f processors\n", r.generator())
+	if len(r.names) > 0 {
+		fmt.Fprintf(&text, "- the generator took at most %.2f processors\n", r.generator())
+	}
 	return text.String() + r.aloneTable()
 }
 
