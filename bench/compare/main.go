@@ -1,7 +1,8 @@
 // Compare starts Coequal and what users would take instead, each with three nodes on this machine and durable settings,
-// runs the same workloads over all of them in turns, and writes a table, JSON and plots.
+// runs the same workloads over all of them in turns, then what each does by itself, and writes a table, JSON and plots.
 //
-//	settings ─► for each round: for each workload: for each system in turn ─► measurements ─► table.md, results.json, *.svg
+//	settings ─► for each round: for each system in turn ─► every workload ─► measurements ─┬► table.md, results.json, *.svg
+//	                                                   └─► afresh: every step ─► figures ───┘
 //
 // `bench/run` calls it; see bench/README.md.
 package main
