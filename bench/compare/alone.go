@@ -67,7 +67,7 @@ func chosenSteps(s settings, name string) []step {
 		{single, false, (*alone).single},
 		{alignment, false, (*alone).alignment},
 		{starting, true, (*alone).startUp},
-		{gapsOfEach, false, (*alone).gaps},
+		{gapsOfEach, true, (*alone).gaps},
 		{deployment, false, (*alone).deployment},
 	} {
 		if s.wantsStep(one.name) && (one.forAll || name == "coequal") {

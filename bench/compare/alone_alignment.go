@@ -146,6 +146,7 @@ func (a *alone) alignLoaded(c *coequal) error {
 	note("at the end", "entries", float64(drained.entries))
 	note("resumed to that and ONLINE", "s", took)
 	note("the backlog shrinks by", "entries/s", float64(resumed.entries-drained.entries)/took)
+	note("entries drained, those written meanwhile included", "entries/s", float64(resumed.entries-drained.entries)/took+during.rate)
 	note("writes a second before", "", before.rate)
 	note("writes a second meanwhile", "", during.rate)
 	note("p99 of writers before", "ms", before.p99)

@@ -43,6 +43,10 @@ func (a *alone) deployment() error {
 	if err != nil {
 		return err
 	}
+	seen, err := c.look(fourth)
+	if err != nil {
+		return err
+	}
 	bytes, copied, err := copyThroughLoopback(filepath.Join(c.folders()[fourth], documentsFile), filepath.Join(c.folder, "copy"))
 	if err != nil {
 		return err
@@ -50,6 +54,8 @@ func (a *alone) deployment() error {
 	note := func(name, unit string, value float64) { a.note(deployment, "without load: "+name, unit, value) }
 	note("manifest saved to ONLINE", "s", took.Seconds())
 	note("start of its process to ONLINE", "s", started.Seconds())
+	note("documents", "", float64(seen.Documents))
+	note("documents a second", "", float64(seen.Documents)/took.Seconds())
 	note("documents file that it wrote", "MiB", bytes/mebi)
 	note("the same bytes through one loopback connection, then fsync", "s", copied.Seconds())
 	note("manifest saved to ONLINE, over that", "", took.Seconds()/copied.Seconds())
@@ -92,13 +98,13 @@ func (c *coequal) deploy() (time.Duration, time.Duration, error) {
 	if err := c.scale(fourth + 1); err != nil {
 		return 0, 0, err
 	}
-	took := time.Since(begun)
+	ended := time.Now()
 	pid, err := c.pid(fourth)
 	if err != nil {
-		return took, 0, err
+		return 0, 0, err
 	}
-	started, err := processAge(pid)
-	return took, started, err
+	age, err := processAge(pid)
+	return ended.Sub(begun), age - time.Since(ended), err
 }
 
 // scale saves another number of replicas in the manifest, and waits until so many vote and are ONLINE.
