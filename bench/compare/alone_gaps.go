@@ -19,8 +19,9 @@ func (a *alone) gaps() error {
 		}
 		note("longest time of a survivors' client without an acknowledged write", "ms", seen.Gap)
 		note("the same before the kill", "ms", seen.Before)
-		note("p99 of survivors' writes in the second before", "ms", seen.SecondBefore)
-		note("p99 of survivors' writes in the second after", "ms", seen.SecondAfter)
+		note("p99 of survivors' acknowledged writes in the second before", "ms", seen.SecondBefore)
+		note("p99 of survivors' acknowledged writes in the second after", "ms", seen.SecondAfter)
+		note("survivors' writes that failed", "", float64(seen.Failed))
 		note("after over before", "", seen.SecondAfter/seen.SecondBefore)
 	}
 	return nil

@@ -41,6 +41,7 @@ func killGap(ctx context.Context, system system, s settings, victim int) (measur
 	m.Requests = int64(writers.before(begun, end).requests)
 	m.SecondBefore = writers.before(killed.Add(-time.Second), killed).p99
 	m.SecondAfter = writers.during(killed, killed.Add(time.Second)).p99
+	m.Failed = writers.during(killed, end).failed
 	if err := system.restart(victim); err != nil {
 		return m, err
 	}
