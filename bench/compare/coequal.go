@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -20,6 +19,7 @@ type coequal struct {
 	operator *process
 	version  string
 	port     int
+	nodes    int
 }
 
 const manifest = `apiVersion: coequal.dev/v1alpha1
@@ -51,7 +51,7 @@ func startCoequal(folder string, s settings) (system, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &coequal{folder: folder, operator: operator, version: output(program, "--version"), port: port}
+	c := &coequal{folder: folder, operator: operator, version: output(program, "--version"), port: port, nodes: 3}
 	if err := until("database bench is ONLINE on three nodes", time.Minute, c.online); err != nil {
 		c.stop()
 		return nil, err
@@ -59,12 +59,12 @@ func startCoequal(folder string, s settings) (system, error) {
 	return c, nil
 }
 
-// freePorts finds a port with those free that local mode takes from there.
+// freePorts finds a port with those free that local mode takes from there for four nodes.
 func freePorts() (int, error) {
 	for range 50 {
 		port := 20_000 + rand.IntN(10_000)
 		free := true
-		for _, more := range []int{0, 1, 2, 100, 101, 102} {
+		for _, more := range []int{0, 1, 2, 3, 100, 101, 102, 103} {
 			listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+more))
 			if err != nil {
 				free = false
@@ -88,36 +88,23 @@ func (c *coequal) can(kind) bool { return true }
 func (c *coequal) address(node int) string { return fmt.Sprintf("127.0.0.1:%d", c.port+node) }
 
 func (c *coequal) online() error {
-	for node := range 3 {
-		http := newHTTP(c.address(node), "")
-		status, err := http.send("GET", "/v1/databases/bench", "", nil)
-		http.close()
+	for node := range c.nodes {
+		seen, err := c.look(node)
 		if err != nil {
 			return err
 		}
-		if status != 200 || !bytes.Contains(http.body, []byte(`"status":"ONLINE"`)) || !bytes.Contains(http.body, []byte(`"epoch"`)) {
-			return http.wrong("database bench", status)
+		if seen.Status != "ONLINE" {
+			return fmt.Errorf("node %d is %s", node, seen.Status)
 		}
 	}
 	return c.voters()
 }
 
-// voters: it is not enough that the database is there; all three have to vote.
+// voters: it is not enough that the database is there; all nodes have to vote, and no other.
 func (c *coequal) voters() error {
-	http := newHTTP(c.address(0), "")
-	defer http.close()
-	status, err := http.send("GET", "/v1/databases/bench/replication", "", nil)
+	seen, err := c.replication(0)
 	if err != nil {
 		return err
-	}
-	var seen struct {
-		Nodes []struct {
-			Status string `json:"status"`
-			Role   string `json:"role"`
-		} `json:"nodes"`
-	}
-	if err := json.Unmarshal(http.body, &seen); err != nil || status != 200 {
-		return http.wrong("replication", status)
 	}
 	voters := 0
 	for _, node := range seen.Nodes {
@@ -125,8 +112,8 @@ func (c *coequal) voters() error {
 			voters++
 		}
 	}
-	if voters < 3 {
-		return http.wrong("fewer than three voters are ONLINE", status)
+	if voters != c.nodes || seen.Changing {
+		return fmt.Errorf("%d voters are ONLINE, not %d", voters, c.nodes)
 	}
 	return nil
 }

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -15,57 +16,44 @@ const gapClients = 8
 
 // killGap kills a node in the middle of writes over the two others, and gives the longest time in which none of their
 // clients had a write acknowledged: of one client, the worst of all.
-func killGap(ctx context.Context, system system, s settings) (measured, error) {
-	// Of three nodes the third; clients of 0 and 1 stay. (With OrientDB all clients are on node 0.)
-	const victim = 2
-	workers, err := newWorkers(system, workload{kind: insert, connections: gapClients * 3 / 2}, s.keys)
+func killGap(ctx context.Context, system system, s settings, victim int) (measured, error) {
+	staying := slices.DeleteFunc([]int{0, 1, 2}, func(node int) bool { return node == victim })
+	writers, err := writeBehind(ctx, system, gapClients, staying)
 	if err != nil {
 		return measured{}, err
 	}
-	defer closeAll(workers)
-	var staying []*worker
-	for _, w := range workers {
-		if w.number%3 != victim {
-			staying = append(staying, w)
-		}
-	}
-	before, after := s.time, max(s.time, 8*time.Second)
+	defer writers.stop()
+	before, after := max(s.time, time.Second), max(s.time, 8*time.Second)
 	if s.smoke {
-		after = 2 * time.Second
+		after = time.Second
 	}
 	begun := time.Now()
-	killed, end := begun.Add(before), begun.Add(before+after)
-	successes := make([][]time.Time, len(staying))
-	var group sync.WaitGroup
-	for i, w := range staying {
-		text := value(w.random, 256)
-		group.Go(func() {
-			for ctx.Err() == nil && time.Now().Before(end) {
-				if w.client.insert(w.newKey(), text) == nil {
-					successes[i] = append(successes[i], time.Now())
-				} else {
-					time.Sleep(5 * time.Millisecond)
-				}
-			}
-		})
-	}
-	time.Sleep(time.Until(killed))
-	killed = time.Now()
+	wait(ctx, before)
+	killed := time.Now()
 	killing := system.kill(victim)
-	group.Wait()
-	if killing != nil {
-		return measured{}, killing
+	wait(ctx, after)
+	end := time.Now()
+	writers.stop()
+	if err := errors.Join(killing, ctx.Err()); err != nil {
+		return measured{}, err
 	}
-	m := measured{}
-	for _, times := range successes {
-		m.Before = max(m.Before, longest(times, begun, killed))
-		m.Gap = max(m.Gap, longest(times, killed, end))
-		m.Requests += int64(len(times))
-	}
+	m := measured{Before: writers.gap(begun, killed), Gap: writers.gap(killed, end)}
+	m.Requests = int64(writers.before(begun, end).requests)
+	m.SecondBefore = writers.before(killed.Add(-time.Second), killed).p99
+	m.SecondAfter = writers.during(killed, killed.Add(time.Second)).p99
+	m.Failed = writers.during(killed, end).failed
 	if err := system.restart(victim); err != nil {
 		return m, err
 	}
 	return m, ctx.Err()
+}
+
+// wait for a time, or until the measurement is given up.
+func wait(ctx context.Context, pause time.Duration) {
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+	}
 }
 
 // longest gap between successes within a time, its ends included, in milliseconds.

@@ -1,7 +1,8 @@
 // Compare starts Coequal and what users would take instead, each with three nodes on this machine and durable settings,
-// runs the same workloads over all of them in turns, and writes a table, JSON and plots.
+// runs the same workloads over all of them in turns, then what each does by itself, and writes a table, JSON and plots.
 //
-//	settings ─► for each round: for each workload: for each system in turn ─► measurements ─► table.md, results.json, *.svg
+//	settings ─► for each round: for each system in turn ─► every workload ─► measurements ─┬► table.md, results.json, *.svg
+//	                                                   └─► afresh: every step ─► figures ───┘
 //
 // `bench/run` calls it; see bench/README.md.
 package main
@@ -29,6 +30,9 @@ type settings struct {
 	only     string
 	smoke    bool
 	gaps     bool
+	alone    bool
+	// documents that are there for what is measured of a system alone; few is what their cost is compared with.
+	documents, few int
 }
 
 func parse(arguments []string) (settings, error) {
@@ -41,9 +45,11 @@ func parse(arguments []string) (settings, error) {
 	flags.StringVar(&s.out, "out", "bench/results", "folder for table.md, results.json and the plots")
 	flags.StringVar(&s.data, "data", "", "folder on the disk that is measured (default: a temporary one under -out)")
 	flags.StringVar(&s.programs, "programs", "target/release", "folder of coequal-operator and coequal-node")
-	flags.StringVar(&s.only, "only", "", "only workloads whose name contains this")
+	flags.StringVar(&s.only, "only", "", "only workloads and steps whose name contains this; \"alone\" is in all names of steps")
 	flags.BoolVar(&s.smoke, "smoke", false, "one short round of a few workloads: does the benchmark still work?")
 	flags.BoolVar(&s.gaps, "kill", true, "also measure the gap in writes when a node is killed")
+	flags.BoolVar(&s.alone, "alone", true, "also measure start-up, deploy, alignment, memory and what else a system does by itself")
+	flags.IntVar(&s.documents, "documents", 1_000_000, "documents that are there for that")
 	if err := flags.Parse(arguments); err != nil {
 		return s, err
 	}
@@ -53,14 +59,18 @@ func parse(arguments []string) (settings, error) {
 		}
 		s.systems = append(s.systems, name)
 	}
-	if s.rounds < 1 || s.time <= 0 || s.keys < 1 {
-		return s, fmt.Errorf("-rounds, -time and -keys have to be above zero")
+	if s.rounds < 1 || s.time <= 0 || s.keys < 1 || s.documents < 1 {
+		return s, fmt.Errorf("-rounds, -time, -keys and -documents have to be above zero")
 	}
+	s.few = min(10_000, s.documents)
 	if s.smoke {
-		s.rounds, s.time, s.keys = 1, time.Second, 500
+		s.rounds, s.time, s.keys, s.documents, s.few = 1, 500*time.Millisecond, 500, 2_000, 500
 	}
 	return s, nil
 }
+
+// wants says whether something of this name is to be measured.
+func (s settings) wants(name string) bool { return strings.Contains(name, s.only) }
 
 func main() {
 	s, err := parse(os.Args[1:])
@@ -89,6 +99,10 @@ func run(ctx context.Context, s settings) error {
 		}
 		s.data = folder
 		defer os.RemoveAll(folder)
+		// Galera's nodes run as another user.
+		if err := os.Chmod(folder, 0o711); err != nil {
+			return err
+		}
 	}
 	results := newResults(s)
 	// One system at a time has processes: what runs beside it must not take its processor.
@@ -97,8 +111,13 @@ func run(ctx context.Context, s settings) error {
 			if err := measureSystem(ctx, s, name, round, results); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
+			alone := measureAlone(ctx, s, name, round, results)
+			// What was measured before something failed is kept.
 			if err := results.write(s.out); err != nil {
 				return err
+			}
+			if alone != nil {
+				return fmt.Errorf("%s alone: %w", name, alone)
 			}
 		}
 	}
@@ -108,6 +127,11 @@ func run(ctx context.Context, s settings) error {
 
 // measureSystem starts a system, runs every workload over it, and ends it.
 func measureSystem(ctx context.Context, s settings, name string, round int, results *results) error {
+	chosen := workloads(s)
+	gaps := s.gaps && s.wants(string(kill))
+	if len(chosen) == 0 && !gaps {
+		return nil
+	}
 	begun := time.Now()
 	system, err := start(name, s)
 	if err != nil {
@@ -119,7 +143,7 @@ func measureSystem(ctx context.Context, s settings, name string, round int, resu
 	if err := fill(ctx, system, s.keys); err != nil {
 		return fmt.Errorf("filling: %w", err)
 	}
-	for _, w := range workloads(s) {
+	for _, w := range chosen {
 		if !system.can(w.kind) {
 			continue
 		}
@@ -130,8 +154,9 @@ func measureSystem(ctx context.Context, s settings, name string, round int, resu
 		results.add(name, w, measured)
 		fmt.Printf("  %-9s %-42s %s\n", name, w.name(), measured)
 	}
-	if s.gaps {
-		gap, err := killGap(ctx, system, s)
+	if gaps {
+		// (With OrientDB all clients are on node 0, which stays.)
+		gap, err := killGap(ctx, system, s, 2)
 		if err != nil {
 			return fmt.Errorf("kill -9: %w", err)
 		}

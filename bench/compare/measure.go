@@ -33,6 +33,11 @@ type measured struct {
 	Gap float64 `json:"gap_ms,omitempty"`
 	// Before is the longest such time in as long before the kill.
 	Before float64 `json:"gap_before_ms,omitempty"`
+	// SecondBefore and SecondAfter are the p99 of writes in the second before and after the kill, in milliseconds.
+	SecondBefore float64 `json:"p99_second_before_ms,omitempty"`
+	SecondAfter  float64 `json:"p99_second_after_ms,omitempty"`
+	// Failed writes after the kill; the p99 are of those that were acknowledged.
+	Failed int `json:"failed_after_kill,omitempty"`
 }
 
 func (m measured) String() string {
@@ -65,10 +70,15 @@ type worker struct {
 }
 
 func newWorkers(system system, w workload, keys int) ([]*worker, error) {
+	return newWorkersOn(system, []int{0, 1, 2}, w, keys)
+}
+
+// newWorkersOn spreads connections over some of the nodes.
+func newWorkersOn(system system, nodes []int, w workload, keys int) ([]*worker, error) {
 	run := runs.Add(1)
 	workers := make([]*worker, w.connections)
 	for i := range workers {
-		c, err := system.client(i % 3)
+		c, err := system.client(nodes[i%len(nodes)])
 		if err != nil {
 			closeAll(workers)
 			return nil, err

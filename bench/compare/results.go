@@ -20,8 +20,11 @@ type results struct {
 	Seconds  float64              `json:"seconds"`
 	Systems  map[string]string    `json:"systems"`
 	Measured map[string][]outcome `json:"measured"`
-	order    []string
-	names    []string
+	// Documents were there when what is in Alone was measured.
+	Documents int       `json:"documents"`
+	Alone     []*figure `json:"alone"`
+	order     []string
+	names     []string
 }
 
 // outcome is one workload over one system in every round.
@@ -34,7 +37,7 @@ type outcome struct {
 
 func newResults(s settings) *results {
 	return &results{Taken: time.Now().UTC().Format(time.RFC3339), Machine: machine(), Rounds: s.rounds,
-		Seconds: s.time.Seconds(), Systems: map[string]string{}, Measured: map[string][]outcome{}, order: s.systems}
+		Seconds: s.time.Seconds(), Systems: map[string]string{}, Measured: map[string][]outcome{}, Documents: s.documents, order: s.systems}
 }
 
 func machine() string {
@@ -84,11 +87,7 @@ func (o *outcome) median(of func(measured) float64) float64 {
 		values[i] = of(m)
 	}
 	slices.Sort(values)
-	middle := len(values) / 2
-	if len(values)%2 == 0 {
-		return (values[middle-1] + values[middle]) / 2
-	}
-	return values[middle]
+	return middle(values)
 }
 
 // spread is the distance from the least to the most, in parts of the median.
@@ -134,8 +133,10 @@ func (o *outcome) cell() string {
 // table in Markdown: a row for each workload, a column for each system, and Coequal's rate over each other's.
 func (r *results) table() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s, %s. %d rounds of %.0f s each; median rate per second ± half the spread (p50 / p99 in ms).\n\n", r.Taken, r.Machine, r.Rounds, r.Seconds)
-	fmt.Fprintf(&text, "| | %s |\n|---|%s\n", strings.Join(r.order, " | "), strings.Repeat("---|", len(r.order)))
+	fmt.Fprintf(&text, "%s, %s. %d rounds of %g s each; median rate per second ± half the spread (p50 / p99 in ms).\n\n", r.Taken, r.Machine, r.Rounds, r.Seconds)
+	if len(r.names) > 0 {
+		fmt.Fprintf(&text, "| | %s |\n|---|%s\n", strings.Join(r.order, " | "), strings.Repeat("---|", len(r.order)))
+	}
 	for _, name := range r.names {
 		fmt.Fprintf(&text, "| %s |", name)
 		for _, system := range r.order {
@@ -147,8 +148,10 @@ func (r *results) table() string {
 	for _, system := range r.order {
 		fmt.Fprintf(&text, "- %s: %s\n", system, r.Systems[system])
 	}
-	fmt.Fprintf(&text, "- the generator took at most %.2f processors\n", r.generator())
-	return text.String()
+	if len(r.names) > 0 {
+		fmt.Fprintf(&text, "- the generator took at most %.2f processors\n", r.generator())
+	}
+	return text.String() + r.aloneTable()
 }
 
 func (r *results) ratio(name, system string) string {

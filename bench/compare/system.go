@@ -111,6 +111,11 @@ func (p *process) end(signal syscall.Signal, patience time.Duration) {
 
 // until waits for something that takes a moment.
 func until(what string, patience time.Duration, holds func() error) error {
+	return untilEach(50*time.Millisecond, what, patience, holds)
+}
+
+// untilEach looks that often.
+func untilEach(pause time.Duration, what string, patience time.Duration, holds func() error) error {
 	deadline := time.Now().Add(patience)
 	for {
 		err := holds()
@@ -120,7 +125,7 @@ func until(what string, patience time.Duration, holds func() error) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("not within %s: %s; seen last: %w", patience, what, err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

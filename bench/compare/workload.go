@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"strings"
+	"slices"
 )
 
 type kind string
@@ -57,7 +57,7 @@ func workloads(s settings) []workload {
 		for _, k := range []kind{insert, update, conditional, local, latest, list, bulk} {
 			all = append(all, workload{kind: k, connections: 8, bytes: 256})
 		}
-		return append(all, workload{kind: fixedRate, connections: 8, bytes: 256, rate: 100})
+		return s.chosen(append(all, workload{kind: fixedRate, connections: 8, bytes: 256, rate: 100}))
 	}
 	for _, connections := range []int{1, 16, 64, 256} {
 		for _, k := range []kind{insert, update, local, latest} {
@@ -76,13 +76,11 @@ func workloads(s settings) []workload {
 	for _, rate := range []int{200, 1000} {
 		all = append(all, workload{kind: fixedRate, connections: 64, bytes: 256, rate: rate})
 	}
-	kept := all[:0]
-	for _, w := range all {
-		if strings.Contains(w.name(), s.only) {
-			kept = append(kept, w)
-		}
-	}
-	return kept
+	return s.chosen(all)
+}
+
+func (s settings) chosen(all []workload) []workload {
+	return slices.DeleteFunc(all, func(w workload) bool { return !s.wants(w.name()) })
 }
 
 // chooser gives keys of documents that are there.
