@@ -2,11 +2,29 @@
 //!
 //! A copy is fuzzy: documents change while it runs. What changed comes by the feeds, so the position of the
 //! donor's feed when the copy began is remembered; it counts only while nobody else gave a part of the copy.
+//!
+//! So are the donor's cursors in the feeds of others: what it had applied of them when the copy began is in the copy,
+//! since every range is read later. That holds within one opening of the donor's store only: a cursor that was not on
+//! its disk yet may be ahead of what is there after a power cut, and the ranges read then lack what it speaks of. (What the
+//! donor's own feed says is another matter: what it has forgotten gets a newer place in it when it is learned again.)
 
 use crate::faults::{Fault, broken};
 use crate::key::Key;
 use crate::record::FeedId;
 use coequal_types::NodeId;
+
+/// Where a donor stands when it reads a range.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DonorPosition {
+    /// Its feed.
+    pub feed: FeedId,
+    /// The feed's head.
+    pub head: u64,
+    /// How often its store was opened until now; 0 when it does not say.
+    pub opening: u64,
+    /// How far it has applied the feeds of others. Only in the answer that begins a copy.
+    pub cursors: Vec<(NodeId, FeedId, u64)>,
+}
 
 /// How far a copy is. Stored with what was copied, in the same commit, so that it can go on after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +33,10 @@ pub struct CopyProgress {
     pub donor: Option<NodeId>,
     /// The donor's feed when the copy began; void once another donor gave a part.
     pub start: Option<(FeedId, u64)>,
+    /// The opening of the donor's store with which the copy began.
+    pub opening: u64,
+    /// The donor's cursors when the copy began; none once another donor, or another opening, gave a part.
+    pub inherited: Vec<(NodeId, FeedId, u64)>,
     /// Everything up to this key is copied.
     pub after: Option<Key>,
     /// Documents and tombstones copied.
@@ -24,14 +46,20 @@ pub struct CopyProgress {
 }
 
 impl CopyProgress {
-    /// A range comes from `donor`, whose feed `feed` had its head at `head` when the range was read.
-    pub fn take_range(&mut self, donor: NodeId, feed: FeedId, head: u64) {
+    /// A range comes from `donor`, which stood there when it read the range.
+    pub fn take_range(&mut self, donor: NodeId, position: DonorPosition) {
+        let DonorPosition { feed, head, opening, cursors } = position;
         let first = self.donor.is_none() && self.after.is_none();
         if first {
             self.start = Some((feed, head));
+            self.opening = opening;
+            self.inherited = if opening > 0 { cursors } else { Vec::new() };
         } else if self.donor != Some(donor) || self.start.is_some_and(|(known, _)| known != feed) {
             // The first donor's feed says nothing about the part that another one gave, nor the other way round.
             self.start = self.start.filter(|_| broken(Fault::CopyOfManyHasCursor));
+            self.inherited.clear();
+        } else if self.opening != opening && !broken(Fault::CursorsOfFormerOpening) {
+            self.inherited.clear();
         }
         self.donor = Some(donor);
     }
@@ -43,10 +71,11 @@ impl CopyProgress {
         self.after = Some(key.clone());
     }
 
-    /// Whose feed is known up to where, once the copy is whole: the cursor to begin the alignment with.
-    pub fn cursor(&self) -> Option<(NodeId, FeedId, u64)> {
-        let (feed, head) = self.start?;
-        self.donor.map(|donor| (donor, feed, head))
+    /// Whose feed is known up to where, once the copy is whole: the cursors to begin the alignment with, the donor's first.
+    pub fn cursors(&self, me: NodeId) -> Vec<(NodeId, FeedId, u64)> {
+        let (Some((feed, head)), Some(donor)) = (self.start, self.donor) else { return Vec::new() };
+        let others = self.inherited.iter().filter(|(node, ..)| *node != me && *node != donor);
+        std::iter::once((donor, feed, head)).chain(others.copied()).collect()
     }
 
     /// Disk space that the rest of a copy of `total` entries needs, in bytes: pages are half full at worst.
@@ -64,7 +93,12 @@ pub fn choose_donor(so_far: Option<NodeId>, usable: &[NodeId]) -> Option<NodeId>
     so_far.filter(|donor| usable.contains(donor)).or_else(|| usable.first().copied())
 }
 
-/// A cursor is only claimed for a feed from which the whole copy came.
-pub fn invariant_cursor_needs_one_donor(progress: &CopyProgress, donors: &[(NodeId, FeedId)]) -> bool {
-    progress.cursor().is_none_or(|(node, feed, _)| donors.iter().all(|given| *given == (node, feed)))
+/// A cursor is only claimed when the whole copy came from one feed, those of others only when it came from one opening of
+/// its store. `given` is who gave each range, with its feed and opening.
+pub fn invariant_cursor_needs_one_donor(progress: &CopyProgress, given: &[(NodeId, FeedId, u64)]) -> bool {
+    let claimed = progress.cursors(NodeId::default());
+    let Some((donor, feed, _)) = claimed.first() else { return true };
+    let one_feed = given.iter().all(|(node, of, _)| (node, of) == (donor, feed));
+    let one_opening = given.iter().all(|(_, _, opening)| *opening == progress.opening);
+    one_feed && (one_opening || claimed.len() == 1)
 }

@@ -124,6 +124,7 @@ faults! {
     RemovedCopyVotes: "I7", "the copy of a node that was removed and taken in again votes";
     NamesakeMixes: "G8", "another database of the same name is replicated with";
     CopyOfManyHasCursor: "section 9", "a copy that came from several donors claims the first one's cursor";
+    CursorsOfFormerOpening: "section 9", "a copy claims cursors that its donor may have forgotten at a restart";
     // Storage.
     FsyncErrorIgnored: "section 11", "a failed commit of the log is taken as done";
     CommitNotSynced: "I3", "commits of the log are not synced";

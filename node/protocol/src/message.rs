@@ -1,5 +1,6 @@
 //! What nodes say to each other. Every message is harmless when lost, repeated, late or out of order.
 
+use crate::auto_deploy::DonorPosition;
 use crate::ballot::Ballot;
 use crate::key::Key;
 use crate::range_comparison::{KeyDigest, Range, RangeAnswer};
@@ -218,10 +219,8 @@ pub enum Message {
     RangeAnswer {
         /// Number of the request.
         request: u64,
-        /// The donor's feed.
-        feed: FeedId,
-        /// The donor's feed head when it read the range.
-        head: u64,
+        /// Where the donor stood when it read the range.
+        position: DonorPosition,
         /// Documents and tombstones in the donor's store, for progress.
         total: u64,
         /// The revisions, in key order.

@@ -6,7 +6,7 @@ use super::databases::{blocking, sign};
 use super::node::{DeployState, Node};
 use super::replica::{META_CONFIGURATION, META_DEPLOYED};
 use crate::storage::{StorageError, Store, StoreIdentity};
-use coequal_protocol::auto_deploy::{self, CopyProgress};
+use coequal_protocol::auto_deploy::{self, CopyProgress, DonorPosition};
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::ChosenBody;
 use coequal_protocol::record::{Change, FeedId};
@@ -30,6 +30,10 @@ struct StoredProgress {
     after: Option<Vec<u8>>,
     entries: u64,
     bytes: u64,
+    #[serde(default)]
+    opening: u64,
+    #[serde(default)]
+    inherited: Vec<(NodeId, FeedId, u64)>,
     /// Epoch at which this node was taken in. A copy begun before it misses what was deleted and collected in between.
     #[serde(default)]
     joined: u64,
@@ -37,18 +41,22 @@ struct StoredProgress {
 
 impl StoredProgress {
     fn encode(progress: &CopyProgress, joined: u64) -> bytes::Bytes {
-        let CopyProgress { donor, start, after, entries, bytes } = progress.clone();
-        let stored = Self { donor, start, after: after.map(|key| key.as_bytes().to_vec()), entries, bytes, joined };
+        let CopyProgress { donor, start, opening, inherited, after, entries, bytes } = progress.clone();
+        let after = after.map(|key| key.as_bytes().to_vec());
+        let stored = Self { donor, start, after, entries, bytes, opening, inherited, joined };
         // Numbers and ids always serialise; an empty value would make the copy begin again.
         serde_json::to_vec(&stored).unwrap_or_default().into()
     }
 
     /// The progress of a copy that was begun as this member.
     fn decode(json: &[u8], expected: u64) -> Option<CopyProgress> {
-        let Self { donor, start, after, entries, bytes, joined } = serde_json::from_slice(json).ok()?;
+        let Self { donor, start, after, entries, bytes, opening, inherited, joined } =
+            serde_json::from_slice(json).ok()?;
         (joined == expected).then_some(CopyProgress {
             donor,
             start,
+            opening,
+            inherited,
             after: after.and_then(|bytes| Key::from_bytes(bytes.into())),
             entries,
             bytes,
@@ -58,21 +66,15 @@ impl StoredProgress {
 
 /// Reads a range for a deploy: chosen revisions only, never promises or accepts.
 pub fn read_range(store: &Store, request: u64, after: Option<&Key>, bytes_max: u32) -> Result<Message, StorageError> {
-    let (feed, head) = (store.feed_id(), store.feed_head());
+    // Taken down before anything is read: what they speak of is in the range then.
+    let cursors = if after.is_none() { store.cursors() } else { Vec::new() };
+    let position = DonorPosition { feed: store.feed_id(), head: store.feed_head(), opening: store.opening(), cursors };
     let counts = store.counts();
     let bytes_max = bytes_max.min(RANGE_BYTES_MAX) as usize;
     let bodies = store.scan(after, b"", RANGE_ENTRIES_MAX, bytes_max)?;
     let done = bodies.is_empty();
     let checksum = range_checksum(&bodies);
-    Ok(Message::RangeAnswer {
-        request,
-        feed,
-        head,
-        total: counts.documents + counts.tombstones,
-        bodies,
-        done,
-        checksum,
-    })
+    Ok(Message::RangeAnswer { request, position, total: counts.documents + counts.tombstones, bodies, done, checksum })
 }
 
 /// CRC-32C over what a range says, so that neither side's memory nor the way between changes a copy unseen.
@@ -127,7 +129,7 @@ pub(super) async fn run(
             say(shown, &format!("a range from donor {donor} arrived damaged; it is asked for again"));
             continue;
         }
-        progress.take_range(donor, range.feed, range.head);
+        progress.take_range(donor, range.position);
         if range.done {
             break;
         }
@@ -140,8 +142,7 @@ pub(super) async fn run(
 }
 
 struct Range {
-    feed: FeedId,
-    head: u64,
+    position: DonorPosition,
     total: u64,
     bodies: Vec<ChosenBody>,
     done: bool,
@@ -152,10 +153,10 @@ async fn await_range(answers: &mut mpsc::Receiver<(NodeId, Message)>, donor: Nod
     let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
     loop {
         match tokio::time::timeout_at(deadline, answers.recv()).await.ok()?? {
-            (from, Message::RangeAnswer { request, feed, head, total, bodies, done, checksum })
+            (from, Message::RangeAnswer { request, position, total, bodies, done, checksum })
                 if from == donor && request == expected =>
             {
-                return Some(Range { feed, head, total, bodies, done, checksum });
+                return Some(Range { position, total, bodies, done, checksum });
             }
             _ => {}
         }
@@ -290,7 +291,7 @@ async fn finish(
         }
         store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value: bytes::Bytes::from_static(b"1") })?;
         store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value: bytes::Bytes::new() })?;
-        if let Some((source, feed, sequence)) = progress.cursor() {
+        for (source, feed, sequence) in progress.cursors(node.id) {
             store.append(LogRecord::Cursor { source, feed, sequence })?;
         }
         sign(&store, node.id, &newest)?;

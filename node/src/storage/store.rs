@@ -42,6 +42,9 @@ pub struct StoreIdentity {
     pub name: DatabaseName,
 }
 
+/// A sequence of the feed has the number of the opening above these bits.
+const OPENING_BITS: u32 = 40;
+
 /// Number of a log row: everything that was appended between two batches.
 pub type Lsn = u64;
 
@@ -169,7 +172,7 @@ impl Store {
             Ok(())
         })?;
         drop(reading);
-        let begin = opens << 40;
+        let begin = opens << OPENING_BITS;
         if live.feed_head >= begin {
             // Each opening is counted durably before it gives a sequence.
             let what =
@@ -288,6 +291,11 @@ impl Store {
     /// file newer, and what it wrote then is what memory held.
     fn stored(&self, key: &Key) -> Result<Option<Register>, StorageError> {
         self.documents.begin()?.register(key)
+    }
+
+    /// How often it was opened until now.
+    pub fn opening(&self) -> u64 {
+        self.next_feed_sequence.load(Ordering::Relaxed) >> OPENING_BITS
     }
 
     /// How far this node has applied `source`'s feed, and which feed that is.

@@ -1,6 +1,7 @@
 //! Any message, and one of every kind.
 
 use bytes::Bytes;
+use coequal_protocol::auto_deploy::DonorPosition;
 use coequal_protocol::message::*;
 use coequal_protocol::range_comparison::{KeyDigest, Range, RangeAnswer};
 use coequal_protocol::{Ballot, BallotClass, Effect, Held, HistoryEntry, Key, Message, RequestId, Revision};
@@ -180,6 +181,12 @@ fn feeds() -> Vec<BoxedStrategy<Message>> {
     ]
 }
 
+fn position() -> impl Strategy<Value = DonorPosition> {
+    let n = any::<u64>;
+    let cursors = vec((n().prop_map(NodeId), n(), n()), 0..4);
+    (n(), n(), n(), cursors).prop_map(|(feed, head, opening, cursors)| DonorPosition { feed, head, opening, cursors })
+}
+
 fn others() -> Vec<BoxedStrategy<Message>> {
     let n = any::<u64>;
     let b = any::<bool>;
@@ -197,11 +204,10 @@ fn others() -> Vec<BoxedStrategy<Message>> {
         (n(), of(key()), any::<u32>())
             .prop_map(|(request, after, bytes_max)| Message::RangeRequest { request, after, bytes_max })
             .boxed(),
-        (n(), n(), n(), n(), vec(chosen_body(), 0..4), b(), any::<u32>())
-            .prop_map(|(request, feed, head, total, bodies, done, checksum)| Message::RangeAnswer {
+        (n(), position(), n(), vec(chosen_body(), 0..4), b(), any::<u32>())
+            .prop_map(|(request, position, total, bodies, done, checksum)| Message::RangeAnswer {
                 request,
-                feed,
-                head,
+                position,
                 total,
                 bodies,
                 done,

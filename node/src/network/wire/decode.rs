@@ -7,9 +7,13 @@ use super::values::{
     WireChosenBody, WireFeedEntry, WireKey, keep, optional_revision, read_ballot, read_key, read_revision, read_uuid,
 };
 use coequal_protocol::Message;
+use coequal_protocol::auto_deploy::DonorPosition;
+use coequal_types::NodeId;
 
 /// No node sends longer lists; garbage may claim them.
 const LIST_ENTRIES_MAX: usize = 1 << 20;
+/// A cursor for each node that was ever a member is fewer.
+const CURSORS_MAX: usize = 4_096;
 
 impl TryFrom<Body> for Message {
     type Error = WireError;
@@ -232,10 +236,14 @@ impl TryFrom<wire::RangeRequest> for Message {
 impl TryFrom<wire::RangeAnswer> for Message {
     type Error = WireError;
     fn try_from(wire: wire::RangeAnswer) -> Result<Self, WireError> {
+        if wire.cursors.len() > CURSORS_MAX {
+            return Err(WireError::TooMany { field: "cursors", max: CURSORS_MAX });
+        }
+        let cursors = wire.cursors.into_iter().map(|cursor| (NodeId(cursor.source), cursor.feed, cursor.sequence));
+        let cursors = cursors.collect();
         Ok(Self::RangeAnswer {
             request: wire.request,
-            feed: wire.feed,
-            head: wire.head,
+            position: DonorPosition { feed: wire.feed, head: wire.head, opening: wire.opening, cursors },
             total: wire.total,
             bodies: unpack::<WireChosenBody, _>("bodies", LIST_ENTRIES_MAX, wire.bodies)?,
             done: wire.done,

@@ -152,15 +152,23 @@ fn copy(message: &Message) -> Option<Body> {
             after: after.as_ref().map(|key| key.as_bytes().clone()),
             bytes_max: *bytes_max,
         }),
-        Message::RangeAnswer { request, feed, head, total, bodies, done, checksum } => {
+        Message::RangeAnswer { request, position, total, bodies, done, checksum } => {
+            let cursors = position.cursors.iter();
+            let cursors = cursors.map(|(source, feed, sequence)| wire::Cursor {
+                source: source.0,
+                feed: *feed,
+                sequence: *sequence,
+            });
             Body::RangeAnswer(wire::RangeAnswer {
                 request: *request,
-                feed: *feed,
-                head: *head,
+                feed: position.feed,
+                head: position.head,
                 total: *total,
                 bodies: pack(bodies.iter().map(WireChosenBody::from)),
                 done: *done,
                 checksum: *checksum,
+                opening: position.opening,
+                cursors: cursors.collect(),
             })
         }
         _ => return None,

@@ -311,6 +311,20 @@ pub(super) struct RangeAnswer {
     pub done: bool,
     #[prost(fixed32, tag = "7")]
     pub checksum: u32,
+    #[prost(uint64, tag = "8")]
+    pub opening: u64,
+    #[prost(message, repeated, tag = "9")]
+    pub cursors: Vec<Cursor>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Cursor {
+    #[prost(fixed64, tag = "1")]
+    pub source: u64,
+    #[prost(fixed64, tag = "2")]
+    pub feed: u64,
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -289,14 +289,14 @@ impl World {
 
     /// A range arrives.
     pub(super) fn take_range(&mut self, at: usize, from: NodeId, message: Message) {
-        let Message::RangeAnswer { request, feed, head, bodies, done, checksum, .. } = message else { return };
+        let Message::RangeAnswer { request, position, bodies, done, checksum, .. } = message else { return };
         let node = &mut self.nodes[at];
         let Place::Deploying(deploy) = &mut node.place else { return };
         if deploy.asked != Some(from) || deploy.request != request || checksum != range_checksum(&bodies) {
             return;
         }
         deploy.asked = None;
-        deploy.progress.take_range(from, feed, head);
+        deploy.progress.take_range(from, position);
         let written = if done { Ok(()) } else { write_range(deploy, bodies) };
         if let Err(error) = written {
             return self.faulty(at, error.to_string());
@@ -315,7 +315,7 @@ impl World {
         let finish = || -> Result<(), StorageError> {
             let value = bytes::Bytes::from_static(b"1");
             deploy.store.append(LogRecord::Meta { name: META_DEPLOYED.to_owned(), value })?;
-            if let Some((source, feed, sequence)) = deploy.progress.cursor() {
+            for (source, feed, sequence) in deploy.progress.cursors(node.id) {
                 deploy.store.append(LogRecord::Cursor { source, feed, sequence })?;
             }
             sign(&deploy.store, node.id, &configuration)
