@@ -5,7 +5,8 @@ use super::clock::NodeClock;
 use super::replica::{Event, Replica, ReplicaStart, ReplicaView};
 use crate::network::Network;
 use crate::storage::{Batch, Lsn, StorageError, Store};
-use coequal_types::{DatabaseId, DatabaseStatus};
+use coequal_protocol::Message;
+use coequal_types::{DatabaseId, DatabaseStatus, NodeId};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,6 +15,8 @@ use tokio::sync::{mpsc, watch};
 /// Events that may wait for a database; beyond that clients get "too many at once" and peers' messages are lost.
 pub const EVENTS_MAX: usize = 65_536;
 const EVENTS_AT_ONCE: usize = 4_096;
+/// Events between two looks at the clock; they take well below a millisecond.
+const EVENTS_PER_LOOK: usize = 32;
 /// Lines of batches that are begun between two looks at everything else, so that a single write does not wait for
 /// whole windows of an import.
 const LINES_AT_ONCE: usize = 32;
@@ -137,6 +140,18 @@ pub fn spawn(
     Ok(ReplicaHandle { events, lines, store, counters, head, view, viewed_ms, stop, finished })
 }
 
+/// Each node's messages, in order.
+fn by_node(sends: Vec<(NodeId, Message)>) -> Vec<(NodeId, Vec<Message>)> {
+    let mut nodes: Vec<(NodeId, Vec<Message>)> = Vec::new();
+    for (to, message) in sends {
+        match nodes.iter_mut().find(|(node, _)| *node == to) {
+            Some((_, messages)) => messages.push(message),
+            None => nodes.push((to, vec![message])),
+        }
+    }
+    nodes
+}
+
 /// Lowers this thread's priority: a checkpoint takes most of a processor for half a second, often on several nodes of a
 /// machine at once, and writers must not wait for it. Where the system refuses, it runs like the others.
 fn yield_to_writers() {
@@ -251,8 +266,12 @@ impl DatabaseLoop {
             while let Ok(committed) = durable.try_recv() {
                 self.on_committed(committed);
             }
-            for event in events.drain(..) {
-                self.replica.handle(self.clock.now(), event);
+            let mut now = self.clock.now();
+            for (number, event) in events.drain(..).enumerate() {
+                if number % EVENTS_PER_LOOK == 0 {
+                    now = self.clock.now();
+                }
+                self.replica.handle(now, event);
             }
             self.replica.advance(self.clock.now());
             self.flush();
@@ -285,9 +304,9 @@ impl DatabaseLoop {
     /// Hands out messages and what others see.
     fn flush(&mut self) {
         let effects = self.replica.take_effects();
-        for (to, message) in effects.sends {
-            // A message that cannot be queued is lost; the protocol sends again what still matters.
-            let _ = self.network.send(to, self.database, message);
+        // A message that cannot be queued is lost; the protocol sends again what still matters.
+        for (to, messages) in by_node(effects.sends) {
+            self.network.send_all(to, self.database, messages);
         }
         if effects.learned > 0 {
             self.shared.counters.learned.fetch_add(effects.learned, Ordering::Relaxed);
