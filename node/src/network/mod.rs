@@ -206,14 +206,21 @@ impl Network {
 
     /// Queues a message; false if it is dropped, because there is no connection or no room. Never waits.
     pub fn send(&self, to: NodeId, database: DatabaseId, message: Message) -> bool {
+        self.send_all(to, database, vec![message]) == 1
+    }
+
+    /// The same for several messages to one node, in their order; answers how many were queued. Together they wake the
+    /// sender once, and most of them go in one frame.
+    pub fn send_all(&self, to: NodeId, database: DatabaseId, messages: Vec<Message>) -> usize {
         let Some(peer) = self.shared.peer(to) else {
-            return false;
+            return 0;
         };
-        let lane = if message.is_bulk() { &peer.bulk } else { &peer.protocol };
         // The system database's UUID is the cluster's.
         let is_own_affair = database.is_nil() || *self.shared.cluster.borrow() == Some(database);
         let turn = if is_own_affair { Turn::First } else { Turn::InOrder };
-        lane.queue.push(turn, database, message)
+        let (bulk, protocol): (Vec<_>, Vec<_>) = messages.into_iter().partition(Message::is_bulk);
+        let lanes = [(&peer.bulk, bulk), (&peer.protocol, protocol)];
+        lanes.into_iter().map(|(lane, messages)| lane.queue.push_all(turn, database, messages)).sum()
     }
 
     /// Asks whoever lives at an address one question about nodes, on a connection of its own.

@@ -83,29 +83,35 @@ impl Queue {
         OpenQueue(self)
     }
 
-    /// Whether the message was taken.
-    pub fn push(&self, turn: Turn, database: DatabaseId, message: Message) -> bool {
-        let weight = weight(&message);
+    /// Takes what fits, in order; answers how many messages that were.
+    pub fn push_all(&self, turn: Turn, database: DatabaseId, messages: Vec<Message>) -> usize {
+        if messages.is_empty() {
+            return 0;
+        }
+        let (since, given) = (Instant::now(), messages.len());
         let mut state = self.state();
-        let fits =
-            state.len() == 0 || state.bytes + weight <= self.limits.bytes_max && state.len() < self.limits.messages_max;
-        if !state.open || !fits {
-            drop(state);
-            self.count_dropped(1);
-            return false;
+        let (is_open, before) = (state.open, state.len());
+        for message in messages {
+            let weight = weight(&message);
+            let fits = state.len() == 0
+                || state.bytes + weight <= self.limits.bytes_max && state.len() < self.limits.messages_max;
+            if !is_open || !fits {
+                continue;
+            }
+            state.bytes += weight;
+            let item = Item { database, message, weight, since };
+            match turn {
+                Turn::First => state.first.push_back(item),
+                Turn::InOrder => state.items.push_back(item),
+            }
         }
-        let was_empty = state.len() == 0;
-        state.bytes += weight;
-        let item = Item { database, message, weight, since: Instant::now() };
-        match turn {
-            Turn::First => state.first.push_back(item),
-            Turn::InOrder => state.items.push_back(item),
-        }
+        let taken = state.len() - before;
         drop(state);
-        if was_empty {
+        self.count_dropped(given - taken);
+        if before == 0 && taken > 0 {
             self.filled.notify_one();
         }
-        true
+        taken
     }
 
     /// Waits for messages and moves some into `batch`: at most `bytes_max`, but at least one. Neighbours of one
@@ -253,6 +259,12 @@ mod tests {
         Message::Ping { time: 0, report: Bytes::from(vec![0; bytes]) }
     }
 
+    impl Queue {
+        fn push(&self, turn: Turn, database: DatabaseId, message: Message) -> bool {
+            self.push_all(turn, database, vec![message]) == 1
+        }
+    }
+
     fn queue() -> Queue {
         Queue::new(QueueLimits { bytes_max: 100_000, messages_max: 3, wait_max: Duration::from_secs(1) })
     }
@@ -279,6 +291,23 @@ mod tests {
         assert!(queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
         assert!(!queue.push(Turn::InOrder, DatabaseId::nil(), ping(1)));
         assert_eq!(queue.dropped(), 2);
+    }
+
+    #[test]
+    fn of_messages_that_come_together_those_are_taken_that_fit_in_their_order() {
+        let queue = queue();
+        let taken = |messages| queue.push_all(Turn::InOrder, DatabaseId::nil(), messages);
+        assert_eq!(taken(vec![ping(1)]), 0);
+        let _open = queue.open();
+        assert_eq!(taken(vec![ping(1), ping(100_000), ping(2)]), 2);
+        assert_eq!((taken(vec![ping(3), ping(4)]), queue.dropped()), (1, 3));
+        let mut batch = Vec::new();
+        assert!(queue.try_take(Instant::now(), 10_000, &mut batch));
+        let sizes = batch.iter().map(|item| match &item.message {
+            Message::Ping { report, .. } => report.len(),
+            _ => 0,
+        });
+        assert_eq!(sizes.collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     #[test]

@@ -150,13 +150,14 @@ fn dispatch(node: &Arc<Node>, from: NodeId, incarnation: Incarnation, envelope: 
         }
         return;
     }
+    let handle = node.route(envelope.database);
     for message in envelope.messages {
         match message {
             Message::RangeRequest { .. } => databases::serve_range(node, from, envelope.database, message),
             Message::RangeAnswer { .. } => databases::take_range(node, from, envelope.database, message),
             message => {
                 note_configuration_of(node, &message);
-                if let Some(handle) = node.route(envelope.database) {
+                if let Some(handle) = &handle {
                     // A full queue loses the message, as a network may; the protocol sends again what still matters.
                     drop(handle.events.try_send(Event::Peer { from, incarnation, message }));
                 }

@@ -7,6 +7,7 @@ use coequal_protocol::register::Register;
 use coequal_protocol::revision::Revision;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::sync::Arc;
 
 use super::store::Lsn;
@@ -77,9 +78,14 @@ impl Look {
 impl Overlay {
     /// Applies a change; `base` makes the register when it is not here yet.
     pub(super) fn apply(&mut self, key: &Key, change: &Change, lsn: Lsn, base: impl FnOnce() -> Entry) -> (Look, Look) {
-        let known = self.get(key).is_some();
-        let entry = self.entries.entry(ByBytes(key.clone())).or_insert_with(base);
-        let bytes_before = if known { weight(key, &entry.register) } else { 0 };
+        let (entry, bytes_before) = match self.entries.entry(ByBytes(key.clone())) {
+            MapEntry::Occupied(known) => {
+                let entry = known.into_mut();
+                let bytes = weight(key, &entry.register);
+                (entry, bytes)
+            }
+            MapEntry::Vacant(free) => (free.insert(base()), 0),
+        };
         let before = Look::at(&entry.register);
         entry.register.apply(change);
         entry.lsn = lsn;

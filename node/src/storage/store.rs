@@ -1,6 +1,6 @@
 //! The door: one database on this node's disk.
 //!
-//! Threads: one appends ([`Store::append`], [`Store::take_batch`]), one commits ([`Store::commit`]), one makes
+//! Threads: one appends ([`Store::append`]), one commits ([`Store::take_batch`], [`Store::commit`]), one makes
 //! checkpoints ([`Store::checkpoint`]); any thread reads. They may be the same thread.
 //!
 //! Locks are taken in this order and never the other way round: memory (`live`), then the documents file. The log has a
@@ -208,14 +208,22 @@ impl Store {
     /// Applies a record in memory and adds it to the batch being gathered; answers the log row that it will be in.
     /// On an error nothing has changed.
     pub fn append(&self, record: LogRecord) -> Result<Lsn, StorageError> {
-        self.check()?;
-        if !is_storable(&record) {
-            return Err(StorageError::Misused("a revision remembers too many writes".to_owned()));
-        }
         let stored = match &record {
             LogRecord::Register { key, .. } if self.live().entry(key).is_none() => self.stored(key)?,
             _ => None,
         };
+        self.append_to(stored, record)
+    }
+
+    /// The same for a caller who has just read the register that the record changes, without having appended anything for
+    /// it since: the file need not be asked again.
+    pub fn append_to(&self, stored: Option<Register>, record: LogRecord) -> Result<Lsn, StorageError> {
+        self.check()?;
+        if !is_storable(&record) {
+            return Err(StorageError::Misused("a revision remembers too many writes".to_owned()));
+        }
+        // Memory, if it knows the register, is newer. If a checkpoint has moved it into the file since it was read, what was
+        // read is what the file has.
         let mut live = self.live_mut();
         let lsn = live.open_lsn;
         live.apply(lsn, &record, stored.map(Entry::stored));

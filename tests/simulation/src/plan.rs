@@ -1,7 +1,7 @@
 //! What a schedule is made of: drawn from its seed before anything happens.
 
 use crate::faults::{Fault, FaultKind};
-use crate::random::Random;
+use crate::random::{Random, mix};
 use crate::world::SimDisk;
 use crate::world::clock::SimClock;
 use crate::world::disk::Survival;
@@ -24,6 +24,9 @@ pub struct Plan {
     pub membership: bool,
     /// Whether packets of former starts arrive, which the network room of a node would keep back.
     pub late_starts: bool,
+    /// Whether the thread of the log takes a batch later than the loop asked for it: other turns come along, and it may end in
+    /// the middle of one. Else it is taken at the end of the turn.
+    pub late_batches: bool,
     /// Clients, each making one call after the other.
     pub clients: usize,
     /// Calls in all, without those of the end.
@@ -63,6 +66,8 @@ const SHORT: u64 = 3;
 
 /// Chance of its own for the loss of a majority: no seed of `seeds.txt` draws it, so those end as they did.
 const LOSS: u64 = 0x10eb;
+/// Whose batches are taken late, apart from everything else.
+const LATE_BATCHES: u64 = 0x1a7e;
 /// The same for databases of one name.
 const NAMESAKE: u64 = 0x5a44;
 
@@ -103,6 +108,7 @@ impl Plan {
             nodes,
             membership,
             late_starts: random.chance(30),
+            late_batches: mix(seed ^ LATE_BATCHES).is_multiple_of(2),
             clients: usize::try_from(random.between(2, 7)).unwrap_or(3),
             calls: usize::try_from(random.between(30, 61)).unwrap_or(40),
             documents: usize::try_from(random.between(1, 6)).unwrap_or(3),

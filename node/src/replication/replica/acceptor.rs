@@ -3,7 +3,6 @@
 use super::Replica;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::Message;
-use coequal_protocol::record::LogRecord;
 use coequal_protocol::register::Answer;
 use coequal_protocol::{Ballot, Key, Revision};
 use coequal_types::NodeId;
@@ -33,7 +32,7 @@ impl Replica {
             self.slots.forget_recent(&key);
         }
         let gate = match change {
-            Some(change) => self.append(LogRecord::Register { key: key.clone(), change }),
+            Some(change) => self.append_change(register, key.clone(), change),
             None => Some(lsn),
         };
         let Some(gate) = gate else { return };
@@ -49,7 +48,7 @@ impl Replica {
         self.check_change(change.as_ref());
         self.observe(ballot);
         let gate = match change {
-            Some(change) => self.append(LogRecord::Register { key: key.clone(), change }),
+            Some(change) => self.append_change(register, key.clone(), change),
             None => Some(lsn),
         };
         let Some(gate) = gate else { return };

@@ -10,7 +10,6 @@ use coequal_protocol::hot_key;
 use coequal_protocol::message::{ForwardResult, Message, Operation, OperationKind, Rejection};
 use coequal_protocol::proposal::{OperationResult, Proposal, Step, invariant_answers_follow_sent_accepts};
 use coequal_protocol::quorum::write_quorum_size;
-use coequal_protocol::record::LogRecord;
 use coequal_protocol::{Ballot, BallotClass, Held, Key, Revision};
 use coequal_types::NodeId;
 use std::sync::Arc;
@@ -269,7 +268,7 @@ impl Replica {
         let Some((register, _)) = self.load(key) else { return };
         let sequence = self.store.next_feed_sequence();
         let Some(change) = register.learn(ballot, revision, sequence) else { return };
-        if self.append(LogRecord::Register { key: key.clone(), change }).is_none() {
+        if self.append_change(register, key.clone(), change).is_none() {
             return;
         }
         if let Some(from) = from {

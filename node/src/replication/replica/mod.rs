@@ -36,6 +36,7 @@ use crate::storage::{Lsn, StorageError, Store};
 use coequal_protocol::clock::HybridClock;
 use coequal_protocol::disk_check::Recollection;
 use coequal_protocol::faults::{Fault, broken};
+use coequal_protocol::record::Change;
 use coequal_protocol::{Key, LogRecord, Message, Register};
 use coequal_types::rest::AlignmentPoint;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
@@ -387,6 +388,17 @@ impl Replica {
     /// Records a change; a storage failure ends the replica (fail-stop).
     fn append(&mut self, record: LogRecord) -> Option<Lsn> {
         match self.store.append(record) {
+            Ok(lsn) => Some(lsn),
+            Err(error) => {
+                self.on_storage_error(&error);
+                None
+            }
+        }
+    }
+
+    /// Records a change of a register that was loaded just before, with nothing recorded for it in between.
+    fn append_change(&mut self, loaded: Register, key: Key, change: Change) -> Option<Lsn> {
+        match self.store.append_to(Some(loaded), LogRecord::Register { key, change }) {
             Ok(lsn) => Some(lsn),
             Err(error) => {
                 self.on_storage_error(&error);

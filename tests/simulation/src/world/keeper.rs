@@ -229,6 +229,7 @@ impl World {
             replica,
             opened_at: store.durable(),
             store,
+            wanted: false,
             committing: None,
             committed_ms: 0,
             full: false,

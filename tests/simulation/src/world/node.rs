@@ -50,6 +50,8 @@ pub struct Open {
     pub replica: Replica,
     /// Its real store.
     pub store: Arc<Store>,
+    /// A batch is to be taken, as late as when the disk turns to it, in the middle of a turn too.
+    pub wanted: bool,
     /// A batch on its way to the disk.
     pub committing: Option<Batch>,
     /// When the last one got there.

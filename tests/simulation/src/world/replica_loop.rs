@@ -6,6 +6,7 @@ use super::network::Payload;
 use super::node::{CrashPoint, Open, Place};
 use super::{Happening, World};
 use crate::faults::FaultKind;
+use crate::random::mix;
 use coequal_node::replication::replica::Event;
 use coequal_node::storage::StorageError;
 use coequal_protocol::{Key, Message};
@@ -69,6 +70,7 @@ impl World {
     fn turn(&mut self, at: usize, events: Vec<Event>) {
         let now = self.nodes[at].clock.now(self.now_us);
         let now_us = self.now_us;
+        let mut cut = mix(now_us ^ self.plan.seed);
         let Some(open) = self.nodes[at].open_mut() else { return };
         let mut touched = std::mem::take(&mut self.touched);
         touched.clear();
@@ -80,6 +82,11 @@ impl World {
         for event in events {
             open.told.hears(&event);
             open.replica.handle(now, event);
+            cut = mix(cut);
+            if open.wanted && cut.is_multiple_of(4) {
+                open.wanted = false;
+                open.committing = open.store.take_batch();
+            }
         }
         open.replica.advance(now);
         open.readings.push_back((now.monotonic_ms, now_us));
@@ -97,7 +104,7 @@ impl World {
         let node = &self.nodes[at];
         let Some(open) = node.open() else { return };
         let due = node.clock.until_us(self.now_us, open.replica.next_due_ms());
-        let lazy = if open.committing.is_none() { LAZY_COMMIT_MS * 1000 } else { u64::MAX };
+        let lazy = if open.committing.is_none() && !open.wanted { LAZY_COMMIT_MS * 1000 } else { u64::MAX };
         self.wake(at, due.min(lazy).max(50));
     }
 
@@ -115,17 +122,21 @@ impl World {
 
     fn commit(&mut self, at: usize) {
         let now_ms = self.nodes[at].clock.now(self.now_us).monotonic_ms;
+        let late_batches = self.plan.late_batches;
         let Some(open) = self.nodes[at].open_mut() else { return };
-        if open.committing.is_some() || open.replica.view_status() == DatabaseStatus::Faulty {
+        if open.committing.is_some() || open.wanted || open.replica.view_status() == DatabaseStatus::Faulty {
             return;
         }
         let due = open.replica.waits_for_durability() || now_ms.saturating_sub(open.committed_ms) >= LAZY_COMMIT_MS;
         if !due {
             return;
         }
-        open.committing = open.store.take_batch();
-        if open.committing.is_none() {
+        if open.store.gathered().1 == 0 {
             return self.log_is_idle(at);
+        }
+        open.wanted = late_batches;
+        if !late_batches {
+            open.committing = open.store.take_batch();
         }
         if self.nodes[at].is_cut_off(CrashPoint::AfterTake) {
             return self.crash(at, Survival::All);
@@ -166,6 +177,9 @@ impl World {
         }
         let now_ms = node.clock.now(self.now_us).monotonic_ms;
         let Some(open) = node.open_mut() else { return };
+        if std::mem::take(&mut open.wanted) {
+            open.committing = open.store.take_batch();
+        }
         let Some(batch) = open.committing.take() else { return };
         self.statistics.commits += 1;
         let marked = (open.store.feed_id(), open.store.durable());
