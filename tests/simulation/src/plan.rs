@@ -66,13 +66,13 @@ const SHORT: u64 = 3;
 
 /// Chance of its own for the loss of a majority: no seed of `seeds.txt` draws it, so those end as they did.
 const LOSS: u64 = 0x10eb;
-/// Whose batches are taken late, apart from everything else.
-const LATE_BATCHES: u64 = 0x1a7e;
 /// The same for databases of one name.
 const NAMESAKE: u64 = 0x5a44;
 
 /// The same for a machine that there is twice.
 const DOUBLE: u64 = 0xd0fb;
+/// The same for batches that are taken late.
+const LATE_BATCHES: u64 = 0x1a7e;
 
 /// Identity of the database of all schedules.
 pub const DATABASE: u128 = 0xc0e9_0a1d;
