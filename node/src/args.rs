@@ -64,6 +64,10 @@ pub struct NodeArgs {
     /// Memory for writes that are not yet in a checkpoint, per database, in MiB.
     #[arg(long, env = "COEQUAL_OVERLAY_MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub overlay_mib: u32,
+    /// Threads that serve clients and other nodes; each database has two more of its own. 0 is one for each processor: give
+    /// less where several nodes share a machine.
+    #[arg(long, env = "COEQUAL_WORKER_THREADS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
+    pub worker_threads: u32,
     /// Largest document, in bytes (at most 16 MiB).
     #[arg(long, env = "COEQUAL_DOCUMENT_BYTES_MAX", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
     pub document_bytes_max: u32,

@@ -19,7 +19,11 @@ const MIB: usize = 1 << 20;
 /// Runs a node until it is told to stop. The only place that turns a failure into an exit code.
 pub fn main(args: NodeArgs) -> ExitCode {
     init_logs(args.log_json);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if args.worker_threads > 0 {
+        builder.worker_threads(args.worker_threads as usize);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the runtime could not be started");

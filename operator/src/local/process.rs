@@ -52,6 +52,8 @@ pub struct ReplicaArguments {
     pub join: Vec<String>,
     /// The cluster that it belongs to, whoever answers.
     pub cluster: Option<uuid::Uuid>,
+    /// Its part of the machine's processors.
+    pub worker_threads: usize,
 }
 
 /// What a running process can be told.
@@ -95,6 +97,7 @@ impl Program {
         if let Some(cluster) = arguments.cluster {
             command.arg("--cluster").arg(cluster.to_string());
         }
+        command.arg("--worker-threads").arg(arguments.worker_threads.to_string());
         for variable in OWN_ENVIRONMENT {
             command.env_remove(variable);
         }
@@ -195,6 +198,7 @@ mod tests {
             ports: Ports { api: 7600, peers: 7700 },
             join: join.iter().map(|peer| (*peer).to_owned()).collect(),
             cluster: None,
+            worker_threads: 2,
         }
     }
 
@@ -212,12 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_is_told_its_name_data_ports_and_peers_only() {
+    fn a_replica_is_told_its_name_data_ports_peers_and_threads_only() {
         let program = Program::find(Some(Path::new("/bin/node"))).unwrap();
         let command = program.command(&arguments(&["127.0.0.1:7701", "127.0.0.1:7702"]));
         let words: Vec<&str> = command.as_std().get_args().map(|word| word.to_str().unwrap()).collect();
         let expected = "--name orders-0 --data /tmp/x --listen 127.0.0.1:7600 --listen-peers 127.0.0.1:7700 \
-                        --join 127.0.0.1:7701,127.0.0.1:7702";
+                        --join 127.0.0.1:7701,127.0.0.1:7702 --worker-threads 2";
         assert_eq!(words.join(" "), expected);
         assert!(Program::find(None).unwrap().command(&arguments(&[])).as_std().get_args().eq([
             "replica",
@@ -228,7 +232,9 @@ mod tests {
             "--listen",
             "127.0.0.1:7600",
             "--listen-peers",
-            "127.0.0.1:7700"
+            "127.0.0.1:7700",
+            "--worker-threads",
+            "2"
         ]));
     }
 

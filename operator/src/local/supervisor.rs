@@ -313,13 +313,16 @@ impl Supervisor {
 
     fn spawn(&mut self, ordinal: u32) -> Result<(), LocalError> {
         let join = self.join_addresses(ordinal);
+        // They share the processors: with more threads than these, they push each other aside in the middle of a write.
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let worker_threads = (processors / self.nodes.len().max(1)).max(1);
         let Some(node) = self.nodes.get_mut(&ordinal) else { return Ok(()) };
         let Some(ports) = node.ports else { return Ok(()) };
         node.generation += 1;
         let generation = node.generation;
         let cluster = self.data.record.chosen_cluster_id;
         let data = self.data.node(&node.name);
-        let arguments = ReplicaArguments { name: node.name.clone(), data, ports, join, cluster };
+        let arguments = ReplicaArguments { name: node.name.clone(), data, ports, join, cluster, worker_threads };
         let sender = self.sender.clone();
         let ended = move |status| {
             let _ = sender.send(Message::Ended { ordinal, generation, status });
