@@ -94,6 +94,11 @@ impl Place {
         took
     }
 
+    /// The status with which a node of `orders` is shown now.
+    pub async fn status_of(&self, name: &str) -> String {
+        at(&node_of(&self.orders().await, name), "/status")
+    }
+
     /// Waits until a node of `orders` is shown with this status; gives what is said of it.
     pub async fn until_node(&self, name: &str, status: &str) -> String {
         let (node, took) = until(&format!("{name} is shown as {status}"), async || {

@@ -7,7 +7,7 @@ use std::time::Duration;
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/coequal-system/leases/coequal-operator";
 
 /// The pod of the operator that leads.
-async fn leader(place: &Place) -> Result<String, String> {
+pub async fn leader(place: &Place) -> Result<String, String> {
     let lease = place.api.get(LEASE).await.unwrap_or(Value::Null);
     let holder = at(&lease, "/spec/holderIdentity");
     // The pod's name, and something that no other start has.
