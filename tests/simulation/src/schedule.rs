@@ -367,7 +367,7 @@ fn change_once_more(world: &mut World, at: usize, key: &Key, kind: OperationKind
     let deadline_us = world.now_us + WRITE_US;
     let (mut at, mut refused_by) = (at, BTreeSet::new());
     loop {
-        let faulty_before = faulty(world);
+        let (faulty_before, unnoticed_before) = (faulty(world), unnoticed_starts(world, at));
         let answer = change_until(world, at, key, kind.clone(), deadline_us);
         if matches!(answer, Some(Answer::Written { .. })) || world.violation.is_some() {
             return Ok(());
@@ -376,6 +376,10 @@ fn change_once_more(world: &mut World, at: usize, key: &Key, kind: OperationKind
         if matches!(answer, Some(Answer::Unknown)) && faulty(world) > faulty_before {
             let until_us = world.now_us + COPY_SILENT_US;
             world.run_until(until_us);
+            continue;
+        }
+        // Or handed on to a peer that had started anew while no word of it came through, which is noticed by this very write.
+        if matches!(answer, Some(Answer::Unknown)) && unnoticed_starts(world, at) < unnoticed_before {
             continue;
         }
         refused_by.insert(at);
@@ -393,6 +397,13 @@ fn change_once_more(world: &mut World, at: usize, key: &Key, kind: OperationKind
 /// Nodes whose disk a fault damaged, and that have found it.
 fn faulty(world: &World) -> usize {
     world.damaged_nodes.iter().filter(|at| world.nodes[**at].status() == DatabaseStatus::Faulty).count()
+}
+
+/// Peers of which a node's replica knows another process than runs.
+fn unnoticed_starts(world: &World, at: usize) -> usize {
+    let met = &world.nodes[at].met;
+    let peers = world.nodes.iter().filter(|peer| peer.is_up() && peer.id != world.nodes[at].id);
+    peers.filter(|peer| met.get(&peer.id).is_some_and(|process| *process != peer.process)).count()
 }
 
 /// Whether a node found by this very write what a fault did to its disk: a damaged store is not served, and the refusal

@@ -304,6 +304,7 @@ impl World {
         }
         self.note(&[1, at as u64, packet.from.0, self.now_us]);
         if let Payload::Message(message) = &packet.payload {
+            self.nodes[at].met.insert(packet.from, packet.process);
             self.trace(|| format!("{} -> node {at}: {message:?}", packet.from.0));
         }
         self.on_packet(at, packet);

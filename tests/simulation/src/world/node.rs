@@ -144,6 +144,8 @@ pub struct SimNode {
     pub detector: FailureDetector,
     /// The newest start of each peer that it has heard of, and which process that was.
     pub seen: BTreeMap<NodeId, Start>,
+    /// The process of each peer of which the replica has heard last: only messages tell it, signs of life do not.
+    pub met: BTreeMap<NodeId, u64>,
     /// What peers said of themselves last, and when.
     pub reports: BTreeMap<NodeId, (Arc<Report>, u64)>,
     /// Since when each learner is one.
@@ -182,6 +184,7 @@ impl SimNode {
             removed: Vec::new(),
             detector: FailureDetector::new(UNREACHABLE_AFTER_MS),
             seen: BTreeMap::new(),
+            met: BTreeMap::new(),
             reports: BTreeMap::new(),
             learners_since: BTreeMap::new(),
             inbox: Vec::new(),
