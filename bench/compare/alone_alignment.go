@@ -147,11 +147,7 @@ func (a *alone) alignLoaded(c *coequal) error {
 	note("resumed to that and ONLINE", "s", took)
 	note("the backlog shrinks by", "entries/s", float64(resumed.entries-drained.entries)/took)
 	note("entries drained, those written meanwhile included", "entries/s", float64(resumed.entries-drained.entries)/took+during.rate)
-	note("writes a second before", "", before.rate)
-	note("writes a second meanwhile", "", during.rate)
-	note("p99 of writers before", "ms", before.p99)
-	note("p99 of writers meanwhile", "ms", during.p99)
-	note("meanwhile over before", "", during.p99/before.p99)
+	noteWriters(note, before, during)
 	return nil
 }
 

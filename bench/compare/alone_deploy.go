@@ -83,11 +83,7 @@ func (a *alone) deployBesideWriters(c *coequal) error {
 	}
 	note("manifest saved to ONLINE", "s", took.Seconds())
 	note("start of its process to ONLINE", "s", started.Seconds())
-	note("writes a second before", "", before.rate)
-	note("writes a second meanwhile", "", during.rate)
-	note("p99 of writers before", "ms", before.p99)
-	note("p99 of writers meanwhile", "ms", during.p99)
-	note("meanwhile over before", "", during.p99/before.p99)
+	noteWriters(note, before, during)
 	return nil
 }
 

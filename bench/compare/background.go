@@ -98,6 +98,15 @@ func (b *background) chosen(from, to time.Time, counts func(sample) bool) span {
 	return seen
 }
 
+// noteWriters says what writers felt of something that went on beside them.
+func noteWriters(note func(name, unit string, value float64), before, during span) {
+	note("writes a second before", "", before.rate)
+	note("writes a second meanwhile", "", during.rate)
+	note("p99 of writers before", "ms", before.p99)
+	note("p99 of writers meanwhile", "ms", during.p99)
+	note("meanwhile over before", "", during.p99/before.p99)
+}
+
 // gap is the longest time between two acknowledged writes of one client, the worst of all, in milliseconds.
 func (b *background) gap(from, to time.Time) float64 {
 	worst := 0.0
