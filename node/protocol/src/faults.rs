@@ -61,6 +61,9 @@ faults! {
     AcceptedIsFed: "I10", "an accepted revision reaches the feed and local reads at once";
     AnswerBeforeFsync: "I3", "answers leave before what they say is on disk";
     PromiseOnlyInMemory: "I3", "a restarted node does not know its promises";
+    FormerPromisesForgotten: "I3", "a restarted node takes what it may have promised not to take";
+    PromiseAboveBound: "I3", "a promise is kept in memory only, above the bound on disk";
+    GuessedPromiseInMemory: "section 4 (b)", "a promise for a key that a node may make up is kept in memory only";
     EpochToldBeforeDisk: "I3", "a node speaks under an epoch that is not on its disk";
     AcceptorIgnoresEpoch: "I5", "an acceptor answers requests of any epoch";
     RemovedNodeVotes: "I6", "an acceptor that is no voter answers";

@@ -15,11 +15,15 @@ pub const TURN_VERSIONS: u64 = 32;
 
 /// The node that coordinates, of those `voters` that are reached, when `version` is the newest that is known.
 pub fn coordinator(key: &Key, version: u64, voters: impl Iterator<Item = NodeId>) -> Option<NodeId> {
-    let weight = |node: &NodeId| (xxh3_64_with_seed(key.as_bytes(), node.0), *node);
     let mut order: Vec<NodeId> = voters.collect();
-    order.sort_unstable_by_key(weight);
+    order.sort_unstable_by_key(|node| (weight(key, *node), *node));
     let turn = usize::try_from(version / TURN_VERSIONS % order.len().max(1) as u64).unwrap_or(0);
     order.get(turn).copied()
+}
+
+/// A number by which each key has an order of nodes of its own, the same wherever it is asked.
+pub fn weight(key: &Key, node: NodeId) -> u64 {
+    xxh3_64_with_seed(key.as_bytes(), node.0)
 }
 
 #[cfg(test)]

@@ -50,6 +50,13 @@ impl Key {
         self.parts().1
     }
 
+    /// Whether a node may make up this key: it looks like a UUID of version 7 (RFC 9562), which is what nodes make up. Clients
+    /// may use such keys as well; only a key of another look was certainly made up by none.
+    pub fn may_be_made_up(&self) -> bool {
+        let key = self.document_key().as_bytes();
+        key.len() == 36 && [8, 13, 18, 23].iter().all(|at| key[*at] == b'-') && key[14] == b'7'
+    }
+
     fn parts(&self) -> (&str, &str) {
         // Both constructors took UTF-8 with one NUL, so neither fallback is ever used.
         std::str::from_utf8(&self.0).ok().and_then(|t| t.split_once('\0')).unwrap_or(("", ""))

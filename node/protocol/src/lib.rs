@@ -31,6 +31,7 @@ pub mod range_digest;
 pub mod range_comparison;
 pub mod copy_verdict;
 pub mod tombstone_collection;
+pub mod promises;
 
 pub use ballot::{Ballot, BallotClass};
 pub use key::Key;

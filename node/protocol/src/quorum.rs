@@ -34,6 +34,18 @@ pub fn is_read_quorum(configuration: &Configuration, answered: &NodeSet) -> bool
     sets(configuration).all(|voters| counted(voters, answered) >= least(configuration, voters) - less)
 }
 
+/// The first of `order` that are a majority together, whom to ask when nobody else has to know: all of them when they are not.
+pub fn smallest_read_quorum(configuration: &Configuration, order: impl IntoIterator<Item = NodeId>) -> NodeSet {
+    let mut asked = NodeSet::new();
+    for node in order {
+        if is_read_quorum(configuration, &asked) {
+            break;
+        }
+        asked.insert(node);
+    }
+    asked
+}
+
 /// Voters that every quorum has at least.
 fn least(configuration: &Configuration, voters: &[NodeId]) -> u32 {
     if is_first(configuration.epoch) { size(voters) } else { majority(size(voters)) }

@@ -102,7 +102,7 @@ pub fn is_collected(ballot: Ballot, revision: &Revision, collected: u64) -> bool
 }
 
 /// Above every ballot of `time`, whoever made it.
-fn floor(time: u64) -> Ballot {
+pub(crate) fn floor(time: u64) -> Ballot {
     Ballot::ordinary(time, NodeId(u64::MAX), Incarnation::MAX)
 }
 

@@ -13,8 +13,9 @@ pub(super) struct Migration {
 }
 
 /// All steps, in order. Format 1 is the first. Format 2 has a kind of log record more, for collected tombstones: nothing
-/// has to be rewritten, but a program that does not know it must refuse the files.
-pub(super) const ALL: &[Migration] = &[Migration { to: 2, run: |_| Ok(()) }];
+/// has to be rewritten, but a program that does not know it must refuse the files. In format 3 the noted clock bounds
+/// promises that are nowhere else (`protocol::promises`): a program that takes it for a clock alone would forget them.
+pub(super) const ALL: &[Migration] = &[Migration { to: 2, run: |_| Ok(()) }, Migration { to: 3, run: |_| Ok(()) }];
 
 /// Brings a file to the newest format; refuses one that is newer.
 pub(super) fn migrate(database: &Database, path: &Path, known: u32, steps: &[Migration]) -> Result<(), StorageError> {

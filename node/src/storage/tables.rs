@@ -58,4 +58,4 @@ pub(super) mod state {
 }
 
 /// Newest format of a database's files that this program knows.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;

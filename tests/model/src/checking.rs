@@ -18,6 +18,8 @@ pub enum Happens {
     OneRound,
     Creation,
     ReadSettles,
+    PromiseInMemory,
+    PromiseLost,
 }
 
 /// One search: its bounds, and what has to happen in it.
@@ -161,6 +163,8 @@ impl Happens {
             Self::OneRound => "a write takes one round",
             Self::Creation => "a generated key takes one round",
             Self::ReadSettles => "a read settles what it found",
+            Self::PromiseInMemory => "a promise is kept in memory",
+            Self::PromiseLost => "a promise in memory is lost",
         }
     }
 
@@ -178,6 +182,8 @@ impl Happens {
             Self::OneRound => sometimes(|_, state| state.seen.one_round),
             Self::Creation => sometimes(|_, state| state.seen.creation),
             Self::ReadSettles => sometimes(|_, state| state.seen.read_settles),
+            Self::PromiseInMemory => sometimes(|_, state| state.seen.promise_in_memory),
+            Self::PromiseLost => sometimes(|_, state| state.seen.promise_lost),
         }
     }
 }

@@ -83,6 +83,9 @@ fn bounds(name: &'static str, nodes: u64, plan: Vec<Plan>) -> Bounds {
         repeats: 0,
         rounds_max: 1,
         slow_disk: false,
+        bound: 4,
+        ahead: 0,
+        cut: None,
         tells: false,
         expires: false,
         fault: None,
@@ -158,6 +161,36 @@ fn troubled() -> Vec<Search> {
         ),
         Search::new(
             Bounds {
+                crashes: 1,
+                rounds_max: 0,
+                cut: Some((0, 1)),
+                ahead: 2,
+                ..bounds("a crash that forgets a promise", 3, vec![write(0, put("a")), write(1, put("b"))])
+            },
+            &[Happens::Written, Happens::RoundLost, Happens::PromiseInMemory, Happens::PromiseLost],
+        ),
+        Search::new(
+            Bounds {
+                crashes: 1,
+                rounds_max: 0,
+                cut: Some((0, 1)),
+                ahead: 2,
+                bound: 0,
+                slow_disk: true,
+                ..bounds("a crash before the bound is on disk", 3, vec![write(0, put("a")), write(1, put("b"))])
+            },
+            &[Happens::Written, Happens::RoundLost],
+        ),
+        Search::new(
+            Bounds {
+                crashes: 1,
+                rounds_max: 0,
+                ..bounds("a guessed key and a crash", 3, vec![generated(0, create("a")), write(1, put("b"))])
+            },
+            &[Happens::Written, Happens::Creation],
+        ),
+        Search::new(
+            Bounds {
                 repeats: 1,
                 rounds_max: 1,
                 tells: true,
@@ -216,11 +249,22 @@ pub fn wide(fault: Option<Fault>) -> Vec<Search> {
         after(9, read(2)),
         after(5, write(1, create("e"))),
     ];
-    let wide = |name, nodes, slow_disk| {
-        let small = bounds(name, nodes, plan.clone());
+    // Of a key that no node makes up, all promises are kept in memory.
+    let mut chosen_by_clients = plan.clone();
+    for call in &mut chosen_by_clients {
+        if let What::Write { generated, .. } = &mut call.what {
+            *generated = false;
+        }
+    }
+    let wide = |name, nodes, slow_disk, plan: &[Plan]| {
+        let small = bounds(name, nodes, plan.to_vec());
         Bounds { crashes: 4, repeats: 8, rounds_max: 6, tells: true, expires: true, slow_disk, ..small }
     };
-    let searches =
-        [wide("three nodes", 3, false), wide("three nodes, slow disks", 3, true), wide("five nodes", 5, true)];
+    let searches = [
+        wide("three nodes", 3, false, &plan),
+        wide("three nodes, slow disks", 3, true, &plan),
+        wide("three nodes, a key of clients", 3, true, &chosen_by_clients),
+        wide("five nodes", 5, true, &plan),
+    ];
     searches.into_iter().map(|bounds| Search::new(Bounds { fault, ..bounds }, &[])).collect()
 }

@@ -123,7 +123,7 @@ impl World {
         let body = Bytes::from(format!("{{\"call\":{number},\"pad\":\"{}\"}}", "x".repeat(which * 40)));
         let request = random.chance(70).then(|| (RequestId(number as u128 + 1), number as u64));
         if random.chance(8) {
-            let key = Key::of("things", &format!("g{number}"));
+            let key = Key::of("things", &format!("00000000-0000-7000-8000-{number:012}"));
             clients.keys.push(key.clone());
             let operation = Operation { kind: OperationKind::Create(body), condition: Condition::Any, request };
             return (key, Call::Write { operation, generated: true });

@@ -3,6 +3,8 @@
 use super::Replica;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::Message;
+use coequal_protocol::promises::Keep;
+use coequal_protocol::record::{Change, LogRecord};
 use coequal_protocol::register::Answer;
 use coequal_protocol::{Ballot, Key, Revision};
 use coequal_types::NodeId;
@@ -25,18 +27,34 @@ impl Replica {
             return;
         }
         let Some((register, lsn)) = self.load(&key) else { return };
-        let (answer, change) = self.guard().prepare(&register, ballot);
-        self.check_change(change.as_ref());
+        let (answer, keep) = self.promises.prepare(&self.guard(), &key, &register, ballot);
         self.observe(ballot);
         if from != self.me {
             self.slots.forget_recent(&key);
         }
-        let gate = match change {
-            Some(change) => self.append_change(register, key.clone(), change),
-            None => Some(lsn),
+        if keep != Keep::Nothing {
+            self.keep_bound_ahead_of(ballot);
+        }
+        let gate = match keep {
+            Keep::Nothing => Some(lsn),
+            Keep::InMemory => self.hold_promise(&key, ballot).then_some(lsn),
+            Keep::OnDisk(change) => {
+                self.check_change(Some(&change));
+                self.append_change(register, key.clone(), change)
+            }
         };
         let Some(gate) = gate else { return };
         self.answer(from, gate, key, ballot, answer);
+    }
+
+    /// False when the store failed.
+    fn hold_promise(&mut self, key: &Key, ballot: Ballot) -> bool {
+        let oldest = self.promises.hold(key, ballot);
+        debug_assert!(broken(Fault::PromiseAboveBound) || ballot.time <= self.promises.bound());
+        oldest.is_none_or(|(key, ballot)| {
+            let change = Change::Promise { ballot };
+            self.append(LogRecord::Register { key, change }).is_some()
+        })
     }
 
     pub(super) fn on_accept(&mut self, from: NodeId, epoch: u64, key: Key, ballot: Ballot, revision: &Arc<Revision>) {
@@ -44,7 +62,7 @@ impl Replica {
             return;
         }
         let Some((register, lsn)) = self.load(&key) else { return };
-        let (answer, change) = self.guard().accept(&register, ballot, revision);
+        let (answer, change) = self.promises.accept(&self.guard(), &key, &register, ballot, revision);
         self.check_change(change.as_ref());
         self.observe(ballot);
         let gate = match change {
@@ -52,6 +70,9 @@ impl Replica {
             None => Some(lsn),
         };
         let Some(gate) = gate else { return };
+        if answer == Answer::Accepted {
+            self.promises.release(&key, ballot);
+        }
         if broken(Fault::AcceptedIsFed) {
             self.learn(&key, ballot, None, None);
         }

@@ -9,13 +9,17 @@ use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::hot_key;
 use coequal_protocol::message::{ForwardResult, Message, Operation, OperationKind, Rejection};
 use coequal_protocol::proposal::{OperationResult, Proposal, Step, invariant_answers_follow_sent_accepts};
-use coequal_protocol::quorum::write_quorum_size;
+use coequal_protocol::quorum::{NodeSet, smallest_read_quorum, write_quorum_size};
 use coequal_protocol::{Ballot, BallotClass, Held, Key, Revision};
 use coequal_types::NodeId;
 use std::sync::Arc;
 
 const RESEND_FIRST_MS: u64 = 100;
 const RESEND_MAX_MS: u64 = 1_000;
+/// Of as many voters as are needed, one has not promised after this long: all are asked.
+const WIDEN_MS: u64 = 25;
+/// For how long others are asked rather than who kept a prepare waiting.
+const SLOW_MS: u64 = 1_000;
 /// Rounds that a proposal may lose before its key is called hot.
 const LOST_ROUNDS_HOT: u32 = 3;
 const FORWARDS_MAX: usize = 65_536;
@@ -100,6 +104,7 @@ impl Replica {
             resend_at_ms: 0,
             resend_interval_ms: RESEND_FIRST_MS,
             floor: Ballot::NONE,
+            asked: NodeSet::new(),
         });
         if !self.start_directly(key) {
             self.start_round(key);
@@ -115,7 +120,7 @@ impl Replica {
         let Some(active) = self.slots.active(key) else { return false };
         let step = match recent {
             Some(held) => active.proposal.accept_directly(held.ballot.successor(), Some(&held)),
-            None if active.operations.iter().all(|op| op.generated) => {
+            None if key.may_be_made_up() && active.operations.iter().all(|op| op.generated) => {
                 active.proposal.accept_directly(Ballot::creation(time, me, incarnation), None)
             }
             None => None,
@@ -131,20 +136,45 @@ impl Replica {
 
     fn start_round(&mut self, key: &Key) {
         let Some((register, _)) = self.load(key) else { return };
+        let promised = self.promises.promised(&self.guard(), key, &register);
         let Some(active) = self.slots.active(key) else { return };
-        let floor = register.promised.max(register.accepted_ballot()).max(active.floor).max(active.proposal.ballot());
+        let floor = promised.max(register.accepted_ballot()).max(active.floor).max(active.proposal.ballot());
         let time = self.clock.next_above(floor.time, self.now.unix_ms);
         let ballot = Ballot::ordinary(time, self.me, self.incarnation);
         let epoch = self.configuration.epoch;
-        let resend_at_ms = self.now.monotonic_ms + RESEND_FIRST_MS;
+        let resend_at_ms = self.now.monotonic_ms + WIDEN_MS;
+        let asked = smallest_read_quorum(&self.configuration, self.order_of_asking(key));
         let Some(active) = self.slots.active(key) else { return };
         active.back_off_until_ms = None;
-        active.resend_interval_ms = RESEND_FIRST_MS;
+        active.resend_interval_ms = WIDEN_MS;
         active.resend_at_ms = resend_at_ms;
         active.proposal.prepare(ballot);
+        active.asked.clone_from(&asked);
         self.slots.schedule(key);
-        for voter in self.configuration.all_voters() {
+        for voter in asked {
             self.send(voter, Message::Prepare { epoch, key: key.clone(), ballot });
+        }
+    }
+
+    /// This node first, then those that are reached and answered soon lately; of these each key has others first.
+    fn order_of_asking(&self, key: &Key) -> Vec<NodeId> {
+        let now_ms = self.now.monotonic_ms;
+        let answers = |peer: &Peer| peer.reachable && peer.slow_until_ms <= now_ms;
+        let is_slow = |node: &NodeId| *node != self.me && !self.peers.get(node).is_some_and(answers);
+        let mut order = self.configuration.all_voters();
+        order.sort_by_cached_key(|node| (*node != self.me, is_slow(node), hot_key::weight(key, *node)));
+        order
+    }
+
+    /// A prepare waits for `node`, which is gone: the others are asked at once.
+    pub(super) fn ask_others_than(&mut self, node: NodeId) {
+        for key in self.slots.keys() {
+            let Some(active) = self.slots.active(&key) else { continue };
+            let waits = active.proposal.prepare_under_way().is_some_and(|answered| !answered.contains(&node));
+            if waits && active.asked.contains(&node) {
+                self.resend(&key, None);
+                self.slots.schedule(&key);
+            }
         }
     }
 
@@ -354,6 +384,7 @@ impl Replica {
         let now_ms = self.now.monotonic_ms;
         let epoch = self.configuration.epoch;
         let Some(active) = self.slots.active(key) else { return };
+        let asked = if node.is_none() { std::mem::take(&mut active.asked) } else { NodeSet::new() };
         if node.is_none() {
             active.resend_interval_ms = (active.resend_interval_ms * 2).min(RESEND_MAX_MS);
             active.resend_at_ms = now_ms + active.resend_interval_ms;
@@ -364,6 +395,9 @@ impl Replica {
             (None, Some((revision, answered))) => (answered.clone(), Some(revision)),
             (None, None) => return,
         };
+        for slow in asked.iter().filter(|slow| !answered.contains(slow)) {
+            self.peers.entry(*slow).or_default().slow_until_ms = now_ms + SLOW_MS;
+        }
         for voter in self.configuration.all_voters() {
             if answered.contains(&voter) || node.is_some_and(|node| node != voter) {
                 continue;

@@ -1,11 +1,14 @@
 //! One database on one node: the protocol's decisions joined to its store. No clock, no randomness, no network:
 //! events come in with their time, effects go out, so the same code runs in a simulation.
 //!
-//! Files stand in reading order: what goes in and out, the check of the disk, acceptor, coordinator, reads, feed, alignment,
+//! Files stand in reading order: what goes in and out, the check of the disk, registers, the noted time,
+//! acceptor, coordinator, reads, feed, alignment,
 //! epochs, comparison with other copies, and what holds after every step.
 
 pub mod event;
 mod disk_check;
+mod registers;
+mod noted_time;
 mod acceptor;
 mod coordinator;
 mod slot;
@@ -36,8 +39,8 @@ use crate::storage::{Lsn, StorageError, Store};
 use coequal_protocol::clock::HybridClock;
 use coequal_protocol::disk_check::Recollection;
 use coequal_protocol::faults::{Fault, broken};
-use coequal_protocol::record::Change;
-use coequal_protocol::{Key, LogRecord, Message, Register};
+use coequal_protocol::promises::Promises;
+use coequal_protocol::Message;
 use coequal_types::rest::AlignmentPoint;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -57,6 +60,8 @@ struct Peer {
     pull: feed::Pull,
     serve: feed::Serve,
     remembered: disk_check::Remembered,
+    /// Kept a prepare waiting: until then others are asked rather, in monotonic milliseconds.
+    slow_until_ms: u64,
 }
 
 /// A database's replica.
@@ -68,7 +73,9 @@ pub struct Replica {
     configuration_lsn: Lsn,
     own_disk: disk_check::OwnDisk,
     clock: HybridClock,
-    clock_noted: u64,
+    noted: noted_time::Noted,
+    promises: Promises,
+    loaded: registers::Loaded,
     random: u64,
     now: Now,
     peers: BTreeMap<NodeId, Peer>,
@@ -120,7 +127,7 @@ pub struct ReplicaStart {
 impl Replica {
     /// A replica that starts SYNCHRONIZING, whatever it was before.
     pub fn new(start: ReplicaStart, now: Now) -> Self {
-        let floor = start.store.meta(META_CLOCK).and_then(|b| b.as_ref().try_into().ok().map(u64::from_be_bytes));
+        let noted = noted_time::Noted::before(&start.store);
         let (feed, durable) = (start.store.feed_id(), start.store.durable());
         let own_disk = disk_check::OwnDisk::new(start.me, feed, durable, start.incarnation, &start.configuration);
         let tombstones = tombstones::Tombstones::new(&start.store);
@@ -131,8 +138,10 @@ impl Replica {
             store: start.store,
             configuration: start.configuration,
             configuration_lsn: 0,
-            clock: HybridClock::starting_above(floor.unwrap_or(0)),
-            clock_noted: 0,
+            clock: HybridClock::starting_above(noted),
+            noted: noted_time::Noted::default(),
+            promises: Promises::after_start(noted),
+            loaded: registers::Loaded::default(),
             random: start.seed | 1,
             now,
             peers: BTreeMap::new(),
@@ -242,20 +251,10 @@ impl Replica {
         !self.gated.is_empty()
     }
 
-    /// Writes down a time that the clock has not reached yet, before it does, so that it never goes back across a
-    /// restart, whatever happens to the physical clock meanwhile.
-    fn note_clock(&mut self) {
-        if self.clock.last() < self.clock_noted || self.disk_full {
-            return;
-        }
-        self.clock_noted = self.clock.last() + CLOCK_AHEAD;
-        let value = bytes::Bytes::copy_from_slice(&self.clock_noted.to_be_bytes());
-        self.append(LogRecord::Meta { name: META_CLOCK.to_owned(), value });
-    }
-
     fn on_durable(&mut self, lsn: Lsn) {
         self.publish_aligned_epoch(lsn);
         self.publish_complete(lsn);
+        self.noted.on_durable(lsn, &mut self.promises);
         while self.gated.front().is_some_and(|(gate, _)| *gate <= lsn) {
             match self.gated.pop_front() {
                 Some((_, Gated::Send(to, message))) => self.effects.sends.push((to, message)),
@@ -381,41 +380,9 @@ impl Replica {
             self.next_tick_ms = self.now.monotonic_ms;
         } else {
             self.lose_source(node);
+            self.ask_others_than(node);
         }
         self.note_forwards_to(node, reachable);
-    }
-
-    /// Records a change; a storage failure ends the replica (fail-stop).
-    fn append(&mut self, record: LogRecord) -> Option<Lsn> {
-        match self.store.append(record) {
-            Ok(lsn) => Some(lsn),
-            Err(error) => {
-                self.on_storage_error(&error);
-                None
-            }
-        }
-    }
-
-    /// Records a change of a register that was loaded just before, with nothing recorded for it in between.
-    fn append_change(&mut self, loaded: Register, key: Key, change: Change) -> Option<Lsn> {
-        match self.store.append_to(Some(loaded), LogRecord::Register { key, change }) {
-            Ok(lsn) => Some(lsn),
-            Err(error) => {
-                self.on_storage_error(&error);
-                None
-            }
-        }
-    }
-
-    /// A register, and the log row that touched it last, without what is collected.
-    fn load(&mut self, key: &Key) -> Option<(Register, Lsn)> {
-        match self.store.register(key) {
-            Ok(found) => self.clear(key, found),
-            Err(error) => {
-                self.on_storage_error(&error);
-                None
-            }
-        }
     }
 
     fn on_storage_error(&mut self, error: &StorageError) {
@@ -552,8 +519,6 @@ pub const META_CONFIGURATION: &str = "configuration";
 pub(crate) const META_ALIGNED: &str = "aligned";
 /// Set in a store that was deployed and has not been aligned since.
 pub const META_DEPLOYED: &str = "deployed";
-/// How far ahead of the clock the noted time is: ten seconds.
-const CLOCK_AHEAD: u64 = 10_000 << 16;
 /// How often a replica looks around, in milliseconds.
 const TICK_MS: u64 = 25;
 /// A disk that was met full is tried again after this long.

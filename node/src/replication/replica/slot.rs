@@ -7,6 +7,7 @@ use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ForwardResult, Operation};
 use coequal_protocol::operation::names_the_past;
 use coequal_protocol::proposal::{OperationResult, Proposal};
+use coequal_protocol::quorum::NodeSet;
 use coequal_protocol::{Ballot, Held, Key, Revision};
 use coequal_types::NodeId;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -57,6 +58,8 @@ pub(super) struct Active {
     pub resend_at_ms: u64,
     pub resend_interval_ms: u64,
     pub floor: Ballot,
+    /// Who was asked for a promise at first: not all, as long as these answer soon.
+    pub asked: NodeSet,
 }
 
 #[derive(Default)]

@@ -7,6 +7,7 @@ use coequal_protocol::proposal::{
     OperationResult, Proposal, Step, invariant_answers_follow_sent_accepts, invariant_sent_accepts_are_remembered,
 };
 use coequal_protocol::query::{Query, QueryStep, invariant_answer_is_chosen};
+use coequal_protocol::tombstone_collection::Guard;
 use coequal_protocol::{Ballot, BallotClass, Held, Revision};
 use std::sync::Arc;
 
@@ -82,7 +83,8 @@ impl World<'_> {
         let node = &mut self.state.nodes[at];
         let Some(active) = &mut node.active else { return };
         let register = &node.live;
-        let floor = register.promised.max(register.accepted_ballot()).max(active.floor).max(active.proposal.ballot());
+        let promised = node.promises.promised(&Guard::default(), &self.bounds.key(), register);
+        let floor = promised.max(register.accepted_ballot()).max(active.floor).max(active.proposal.ballot());
         let ballot = Ballot::ordinary(node.clock.next_above(floor.time, PHYSICAL_MS), id, node.incarnation);
         active.backs_off = false;
         active.proposal.prepare(ballot);

@@ -10,13 +10,15 @@ mod judge;
 use coequal_protocol::clock::HybridClock;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::Operation;
+use coequal_protocol::promises::{Keep, Promises, invariant_held_promises_are_bounded};
 use coequal_protocol::proposal::Proposal;
 use coequal_protocol::query::Query;
 use coequal_protocol::record::Change;
 use coequal_protocol::register::{
     Answer, invariant_chosen_is_accepted_and_fed, invariant_promise_covers_accepted, invariant_promise_never_falls,
 };
-use coequal_protocol::{Ballot, Held, Register, Revision};
+use coequal_protocol::tombstone_collection::Guard;
+use coequal_protocol::{Ballot, Held, Key, Register, Revision};
 use coequal_types::Configuration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -113,12 +115,23 @@ pub struct Node {
     pub live: Register,
     pub durable: Register,
     pub unsynced: Vec<Change>,
+    /// Promises in memory, and the bound that is on disk.
+    pub promises: Promises,
+    /// The newest bound, and whether it is on its way to the disk.
+    pub bound: u64,
+    pub bound_unsynced: bool,
     pub gated: Vec<Letter>,
     pub clock: HybridClock,
     pub active: Option<Active>,
     pub recent: Option<Held>,
     pub reading: Option<Reading>,
     pub reads: u32,
+}
+
+impl Node {
+    fn is_unsynced(&self) -> bool {
+        self.bound_unsynced || !self.unsynced.is_empty()
+    }
 }
 
 /// Everything at one moment.
@@ -145,6 +158,8 @@ pub struct Seen {
     pub one_round: bool,
     pub creation: bool,
     pub read_settles: bool,
+    pub promise_in_memory: bool,
+    pub promise_lost: bool,
 }
 
 /// What can happen next.
@@ -178,6 +193,12 @@ pub struct Bounds {
     pub rounds_max: u32,
     /// Whether the disk takes its time: answers wait for it, and a crash loses what it has not taken yet.
     pub slow_disk: bool,
+    /// The bound of promises in memory that every disk has at the start; times begin at 1.
+    pub bound: u64,
+    /// How far the clock of the second node is ahead of the others.
+    pub ahead: u64,
+    /// Two nodes that never hear of each other.
+    pub cut: Option<(usize, usize)>,
     /// Whether others are told what was chosen (the feed).
     pub tells: bool,
     /// Whether deadlines pass.
@@ -188,11 +209,16 @@ pub struct Bounds {
 
 impl Bounds {
     pub fn start(&self) -> State {
+        let mut promises = Promises::default();
+        promises.raise_bound(self.bound);
         let node = Node {
             incarnation: 1,
             live: Register::default(),
             durable: Register::default(),
             unsynced: Vec::new(),
+            promises,
+            bound: self.bound,
+            bound_unsynced: false,
             gated: Vec::new(),
             clock: HybridClock::default(),
             active: None,
@@ -200,8 +226,10 @@ impl Bounds {
             reading: None,
             reads: 0,
         };
+        let mut nodes = vec![node; self.configuration.voters.len()];
+        nodes[1].clock = HybridClock::starting_above(self.ahead);
         State {
-            nodes: vec![node; self.configuration.voters.len()],
+            nodes,
             letters: BTreeSet::new(),
             calls: vec![Call { outcome: Outcome::NotBegun, ended_before: 0 }; self.plan.len()],
             crashes: 0,
@@ -222,7 +250,7 @@ impl Bounds {
                 actions.push(Action::Begin(call));
             }
         }
-        let untouched = self.start().nodes.swap_remove(0);
+        let untouched = self.start().nodes;
         for (at, node) in state.nodes.iter().enumerate() {
             if let Some(active) = &node.active {
                 if active.backs_off && active.proposal.lost_rounds() <= self.rounds_max {
@@ -232,10 +260,10 @@ impl Bounds {
                     actions.push(Action::Expire(at));
                 }
             }
-            if !node.unsynced.is_empty() {
+            if node.is_unsynced() {
                 actions.push(Action::Sync(at));
             }
-            if state.crashes < self.crashes && *node != untouched {
+            if state.crashes < self.crashes && *node != untouched[at] {
                 actions.push(Action::Crash(at));
             }
         }
@@ -256,6 +284,12 @@ impl Bounds {
             What::Write { .. } => node.active.is_none(),
         };
         free && plan.after.is_none_or(is_over)
+    }
+
+    /// The document: of a kind that nodes make up, if one of them does.
+    pub(super) fn key(&self) -> Key {
+        let made_up = self.plan.iter().any(|plan| matches!(plan.what, What::Write { generated: true, .. }));
+        Key::of("things", if made_up { "00000000-0000-7000-8000-000000000000" } else { "k" })
     }
 
     /// What follows, or nothing when nothing changes but that a message is gone: that is its loss.
@@ -302,6 +336,9 @@ impl World<'_> {
 
     fn send(&mut self, from: usize, to: usize, wire: Wire) {
         let letter = Letter { from, to, wire };
+        if self.bounds.cut.is_some_and(|cut| cut == (from, to) || cut == (to, from)) {
+            return;
+        }
         if from == to {
             self.local.push(letter);
         } else {
@@ -325,7 +362,10 @@ impl World<'_> {
         let Letter { from, to, wire } = letter;
         match wire {
             Wire::Prepare(ballot) => {
-                let (answer, change) = self.state.nodes[to].live.prepare(ballot);
+                let key = self.bounds.key();
+                let node = &self.state.nodes[to];
+                let (answer, keep) = node.promises.prepare(&Guard::default(), &key, &node.live, ballot);
+                let change = self.keep(to, &key, ballot, keep);
                 if from != to {
                     self.state.nodes[to].recent = None;
                 }
@@ -333,7 +373,13 @@ impl World<'_> {
             }
             Wire::Accept(ballot) => {
                 let Some(held) = self.value(ballot) else { return };
-                let (answer, change) = self.state.nodes[to].live.accept(ballot, &held.revision, 0);
+                let key = self.bounds.key();
+                let node = &mut self.state.nodes[to];
+                let guard = Guard::default();
+                let (answer, change) = node.promises.accept(&guard, &key, &node.live, ballot, &held.revision);
+                if answer == Answer::Accepted {
+                    node.promises.release(&key, ballot);
+                }
                 self.answer(to, from, ballot, answer, change);
                 if broken(Fault::AcceptedIsFed) {
                     self.learn(to, ballot, None);
@@ -355,8 +401,33 @@ impl World<'_> {
         }
     }
 
+    /// A promise stays in memory, or is to be recorded; the bound is moved as soon as a ballot comes near it.
+    fn keep(&mut self, at: usize, key: &Key, ballot: Ballot, keep: Keep) -> Option<Change> {
+        let node = &mut self.state.nodes[at];
+        if keep != Keep::Nothing && ballot.time >= node.bound {
+            (node.bound, node.bound_unsynced) = (ballot.time + 1, true);
+        }
+        let change = match keep {
+            Keep::Nothing => None,
+            Keep::InMemory => {
+                node.promises.hold(key, ballot);
+                self.state.seen.promise_in_memory = true;
+                None
+            }
+            Keep::OnDisk(change) => Some(change),
+        };
+        let sound = invariant_held_promises_are_bounded(&self.state.nodes[at].promises);
+        if !sound && !broken(Fault::PromiseAboveBound) {
+            self.fail(format!("node {at} holds a promise in memory above the bound on disk (I3)"));
+        }
+        change
+    }
+
     fn answer(&mut self, at: usize, to: usize, ballot: Ballot, answer: Answer, change: Option<Change>) {
         self.record(at, change);
+        if !self.bounds.slow_disk {
+            self.sync(at);
+        }
         match answer {
             Answer::Promised { held, chosen } => {
                 let held = held.map(|held| held.ballot);
@@ -380,15 +451,15 @@ impl World<'_> {
             let what = format!("the register of node {at} is unsound: {:?}", self.state.nodes[at].live);
             self.fail(what);
         }
-        if !self.bounds.slow_disk {
-            self.sync(at);
-        }
     }
 
     fn learn(&mut self, at: usize, ballot: Ballot, revision: Option<&Arc<Revision>>) {
         // The place in the feed says nothing in this model, only that there is one.
         let change = self.state.nodes[at].live.learn(ballot, revision, 1);
         self.record(at, change);
+        if !self.bounds.slow_disk {
+            self.sync(at);
+        }
         let node = &mut self.state.nodes[at];
         if node.recent.as_ref().is_some_and(|held| held.ballot < ballot) {
             node.recent = None;
@@ -406,6 +477,8 @@ impl World<'_> {
 
     fn sync(&mut self, at: usize) {
         let node = &mut self.state.nodes[at];
+        node.bound_unsynced = false;
+        node.promises.raise_bound(node.bound);
         for change in std::mem::take(&mut node.unsynced) {
             if matches!(change, Change::Promise { .. }) && broken(Fault::PromiseOnlyInMemory) {
                 continue;
@@ -424,6 +497,10 @@ impl World<'_> {
     fn crash(&mut self, at: usize) {
         self.state.crashes += 1;
         let node = &mut self.state.nodes[at];
+        self.state.seen.promise_lost |= node.promises.held() > 0;
+        node.bound = node.promises.bound();
+        node.bound_unsynced = false;
+        node.promises = Promises::after_start(node.bound);
         node.live = node.durable.clone();
         node.unsynced.clear();
         node.gated.clear();
