@@ -13,7 +13,7 @@ use bytes::Bytes;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::{Key, Register};
 use coequal_types::{DatabaseId, NodeId};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -32,6 +32,9 @@ pub(super) struct Documents {
 
 #[derive(Debug)]
 struct Opened {
+    /// The registers' table for single reads, as it was after the last write: opened once, not for each read. It keeps nothing
+    /// from being used again that a later write would free otherwise, since the next write ends it.
+    registers: RwLock<Option<RegisterTable>>,
     database: Database,
     file: Arc<dyn DiskFile>,
     health: Arc<Health>,
@@ -39,6 +42,8 @@ struct Opened {
 
 /// A store can be opened so often: the count is the upper 24 bits of the feed's sequences.
 const OPENS_MAX: u64 = (1 << 24) - 1;
+
+type RegisterTable = Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>;
 
 /// A key and its value.
 type Row = (Vec<u8>, Vec<u8>);
@@ -121,6 +126,25 @@ impl Documents {
         Ok(Reading { transaction, opened, documents: self })
     }
 
+    /// One register.
+    pub(super) fn register(&self, key: &Key) -> Result<Option<Register>, StorageError> {
+        self.ensure_open()?;
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = opened.as_ref() else { return Err(self.closed()) };
+        let get = || -> Result<_, redb::Error> { Ok(open.table()?.get(&key.as_bytes()[..])?) };
+        let found = get().map_err(|error| open.explain(&self.path, "reading", error))?;
+        found.map(|value| self.decode(key.as_bytes(), value.value())).transpose()
+    }
+
+    fn decode(&self, key: &[u8], value: &[u8]) -> Result<Register, StorageError> {
+        let read = unseal(key, value).and_then(decode_register);
+        read.map_err(|error| self.damaged(&format!("register of {}", String::from_utf8_lossy(key)), error))
+    }
+
+    fn damaged(&self, what: &str, error: CodecError) -> StorageError {
+        StorageError::damaged(&self.path, format!("{what}: {error}"))
+    }
+
     /// Writes a frozen overlay in one transaction. Doing it twice does no harm.
     pub(super) fn write_frozen(&self, frozen: &Frozen) -> Result<(), StorageError> {
         self.write(|transaction| write_frozen(transaction, frozen))
@@ -131,6 +155,8 @@ impl Documents {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         let open = opened.as_ref().ok_or_else(|| self.closed())?;
         let result = in_transaction(&open.database, change);
+        // Before anybody may miss in memory what the file has now.
+        *open.registers.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.written(result, open)
     }
 
@@ -172,6 +198,20 @@ impl Documents {
 }
 
 impl Opened {
+    fn table(&self) -> Result<RegisterTable, redb::Error> {
+        if let Some(table) = self.registers.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            return Ok(Arc::clone(table));
+        }
+        // Under the lock: a write that ends meanwhile waits for it, and takes the table away again.
+        let mut registers = self.registers.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = registers.as_ref() {
+            return Ok(Arc::clone(table));
+        }
+        let table = Arc::new(self.database.begin_read()?.open_table(REGISTERS)?);
+        *registers = Some(Arc::clone(&table));
+        Ok(table)
+    }
+
     /// The failure behind redb's error: redb names it only the first time.
     fn explain(&self, path: &std::path::Path, action: &'static str, error: redb::Error) -> StorageError {
         match self.health.first() {
@@ -192,7 +232,7 @@ fn open_file(disk: &Arc<dyn Disk>, name: &str, create: bool, cache_bytes: usize)
     }
     let opened = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
     match opened {
-        Ok(database) => Ok(Opened { database, file, health }),
+        Ok(database) => Ok(Opened { registers: RwLock::new(None), database, file, health }),
         Err(error) => Err(match health.first() {
             Some(first) => first,
             None => StorageError::redb(&path, "opening", error.into()),
@@ -290,7 +330,7 @@ impl Reading<'_> {
     }
 
     fn damaged(&self, what: &str, error: CodecError) -> StorageError {
-        StorageError::damaged(&self.documents.path, format!("{what}: {error}"))
+        self.documents.damaged(what, error)
     }
 
     /// One register.
@@ -298,12 +338,7 @@ impl Reading<'_> {
         let get =
             || -> Result<_, redb::Error> { Ok(self.transaction.open_table(REGISTERS)?.get(&key.as_bytes()[..])?) };
         let Some(value) = get().map_err(|error| self.fail(error))? else { return Ok(None) };
-        self.decode(key.as_bytes(), value.value()).map(Some)
-    }
-
-    fn decode(&self, key: &[u8], value: &[u8]) -> Result<Register, StorageError> {
-        let read = unseal(key, value).and_then(decode_register);
-        read.map_err(|error| self.damaged(&format!("register of {}", String::from_utf8_lossy(key)), error))
+        self.documents.decode(key.as_bytes(), value.value()).map(Some)
     }
 
     /// Registers in key order from `from`, until `take` has enough.
@@ -318,7 +353,7 @@ impl Reading<'_> {
         };
         for row in range().map_err(|error| self.fail(error))? {
             let (key, value) = row.map_err(|error| self.fail(error.into()))?;
-            let register = self.decode(key.value(), value.value())?;
+            let register = self.documents.decode(key.value(), value.value())?;
             if !take(self.key(key.value())?, register) {
                 break;
             }

@@ -298,7 +298,7 @@ impl Store {
     /// The register in the documents file. Memory was looked at first; a checkpoint that ends in between only makes the
     /// file newer, and what it wrote then is what memory held.
     fn stored(&self, key: &Key) -> Result<Option<Register>, StorageError> {
-        self.documents.begin()?.register(key)
+        self.documents.register(key)
     }
 
     /// How often it was opened until now.

@@ -30,17 +30,19 @@ mod epochs_test;
 #[cfg(test)]
 mod forwards_test;
 #[cfg(test)]
+mod rounds_test;
+#[cfg(test)]
 mod alignment_test;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 
 use crate::replication::error::ServiceError;
 use crate::storage::{Lsn, StorageError, Store};
+use coequal_protocol::Message;
 use coequal_protocol::clock::HybridClock;
 use coequal_protocol::disk_check::Recollection;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::promises::Promises;
-use coequal_protocol::Message;
 use coequal_types::rest::AlignmentPoint;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -60,7 +62,7 @@ struct Peer {
     pull: feed::Pull,
     serve: feed::Serve,
     remembered: disk_check::Remembered,
-    /// Kept a prepare waiting: until then others are asked rather, in monotonic milliseconds.
+    /// Kept a round waiting: until then others are asked rather, in monotonic milliseconds.
     slow_until_ms: u64,
 }
 
