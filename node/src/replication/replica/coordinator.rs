@@ -156,13 +156,15 @@ impl Replica {
         }
     }
 
-    /// This node first, then those that are reached and answered soon lately; of these each key has others first.
+    /// First those that are reached, may vote as far as is known here, and answered soon lately: this node before all others, then
+    /// for each key others first.
     fn order_of_asking(&self, key: &Key) -> Vec<NodeId> {
         let now_ms = self.now.monotonic_ms;
         let answers = |peer: &Peer| peer.reachable && peer.slow_until_ms <= now_ms;
-        let is_slow = |node: &NodeId| *node != self.me && !self.peers.get(node).is_some_and(answers);
+        let own = self.own_disk.may_vote();
+        let is_slow = |node: &NodeId| if *node == self.me { !own } else { !self.peers.get(node).is_some_and(answers) };
         let mut order = self.configuration.all_voters();
-        order.sort_by_cached_key(|node| (*node != self.me, is_slow(node), hot_key::weight(key, *node)));
+        order.sort_by_cached_key(|node| (is_slow(node), *node != self.me, hot_key::weight(key, *node)));
         order
     }
 
