@@ -68,6 +68,12 @@ impl FailureDetector {
         findings
     }
 
+    /// When the next peer becomes unreachable unless something comes from it before, in milliseconds of the same clock.
+    pub fn due_ms(&self) -> Option<u64> {
+        let reached = self.contacts.values().filter(|contact| contact.unreachable_since_ms.is_none());
+        reached.map(|contact| contact.heard_ms + self.after_ms + 1).min()
+    }
+
     /// Whether `node` is reachable now.
     pub fn reaches(&self, node: NodeId) -> bool {
         self.contacts.get(&node).is_some_and(|contact| contact.unreachable_since_ms.is_none())
@@ -109,7 +115,9 @@ mod tests {
         assert!(!detector.heard(NodeId(1), 1, 500));
         detector.tick(1000);
         assert!(detector.reaches(NodeId(1)));
+        assert_eq!(detector.due_ms(), Some(1501));
         assert_eq!(detector.tick(1501).lost, vec![NodeId(1)]);
+        assert_eq!(detector.due_ms(), None);
         assert_eq!(detector.unreachable_ms(NodeId(1), 0, 2501), 1000);
         assert!(detector.heard(NodeId(1), 1, 3000));
         assert!(detector.reaches(NodeId(1)));

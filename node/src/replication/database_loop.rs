@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 /// Events that may wait for a database; beyond that clients get "too many at once" and peers' messages are lost.
 pub const EVENTS_MAX: usize = 65_536;
-const EVENTS_AT_ONCE: usize = 4_096;
+const EVENTS_AT_ONCE: usize = 1_024;
 /// Events between two looks at the clock; they take well below a millisecond.
 const EVENTS_PER_LOOK: usize = 32;
 /// Lines of batches that are begun between two looks at everything else, so that a single write does not wait for
@@ -26,6 +26,8 @@ const LAZY_COMMIT_MS: u64 = 25;
 /// A log to which nothing came for so long has fallen idle.
 const LOG_IDLE: Duration = Duration::from_millis(LAZY_COMMIT_MS);
 const VIEW_EVERY_MS: u64 = 100;
+/// Bounds of the pause after which a loop without events shows that it is there.
+const SIGN_OF_LIFE_MS: (u64, u64) = (25, 250);
 /// Steps of priority by which a checkpoint stands back: its share beside a writer is about a third then (sched(7)); with
 /// less it would fall behind on a full processor.
 const CHECKPOINT_NICE: i32 = 5;
@@ -46,6 +48,9 @@ pub struct Counters {
     pub learned: AtomicU64,
 }
 
+/// Wakes the node's own tasks: counts what concerns them.
+pub type News = watch::Sender<u64>;
+
 /// The door to a running database.
 #[derive(Clone)]
 pub struct ReplicaHandle {
@@ -60,21 +65,21 @@ pub struct ReplicaHandle {
     /// The feed's head, as it moves.
     pub head: watch::Receiver<u64>,
     view: Arc<RwLock<Arc<ReplicaView>>>,
-    viewed_ms: Arc<AtomicU64>,
+    awake_ms: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     finished: watch::Receiver<bool>,
 }
 
 impl ReplicaHandle {
-    /// What it looked like within the last tenth of a second.
+    /// What it looked like: within the last tenth of a second while anything is under way, else within the last quarter.
     pub fn view(&self) -> Arc<ReplicaView> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When the loop last said how it stands, in monotonic milliseconds: a process that stood still finds out here
-    /// before the loop does.
-    pub fn viewed_ms(&self) -> u64 {
-        self.viewed_ms.load(Ordering::Relaxed)
+    /// When the loop was last awake, in monotonic milliseconds: a process that stood still finds out here before the loop
+    /// does. It wakes several times within the silence that a peer may keep.
+    pub fn awake_ms(&self) -> u64 {
+        self.awake_ms.load(Ordering::Relaxed)
     }
 
     /// Ends the loop after a last commit, and waits for it.
@@ -88,20 +93,29 @@ impl ReplicaHandle {
 
 struct Shared {
     view: Arc<RwLock<Arc<ReplicaView>>>,
-    viewed_ms: Arc<AtomicU64>,
+    awake_ms: Arc<AtomicU64>,
+    news: News,
     stop: Arc<AtomicBool>,
     counters: Arc<Counters>,
     head: watch::Sender<u64>,
     checkpointing: Arc<AtomicBool>,
 }
 
+/// What a database's loop shares with the rest of its node.
+pub struct Surroundings {
+    /// To its peers.
+    pub network: Network,
+    /// The node's clocks.
+    pub clock: NodeClock,
+    /// Counts up when something here concerns the node: a status, an epoch, a document of the system database.
+    pub news: News,
+    /// Silence after which a peer counts as unreachable, in milliseconds.
+    pub unreachable_after_ms: u64,
+}
+
 /// Starts a database's threads.
-pub fn spawn(
-    database: DatabaseId,
-    start: ReplicaStart,
-    network: Network,
-    clock: NodeClock,
-) -> std::io::Result<ReplicaHandle> {
+pub fn spawn(database: DatabaseId, start: ReplicaStart, around: Surroundings) -> std::io::Result<ReplicaHandle> {
+    let Surroundings { network, clock, news, unreachable_after_ms } = around;
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (lines, bulk) = mpsc::channel(EVENTS_MAX);
     let (durable_sender, durable) = mpsc::unbounded_channel();
@@ -112,10 +126,11 @@ pub fn spawn(
     let (head_sender, head) = watch::channel(store.feed_head());
     let view = Arc::new(RwLock::new(Arc::new(replica.view())));
     let stop = Arc::new(AtomicBool::new(false));
-    let viewed_ms = Arc::new(AtomicU64::new(clock.now().monotonic_ms));
+    let awake_ms = Arc::new(AtomicU64::new(clock.now().monotonic_ms));
     let shared = Shared {
         view: Arc::clone(&view),
-        viewed_ms: Arc::clone(&viewed_ms),
+        awake_ms: Arc::clone(&awake_ms),
+        news,
         stop: Arc::clone(&stop),
         counters: Arc::clone(&counters),
         head: head_sender,
@@ -134,13 +149,21 @@ pub fn spawn(
         committing: false,
         committed_ms: 0,
         viewed_ms: 0,
+        unseen: true,
+        told: Told::default(),
+        sign_of_life_ms: (unreachable_after_ms / 4).clamp(SIGN_OF_LIFE_MS.0, SIGN_OF_LIFE_MS.1),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name(format!("db-{name}")).spawn(move || {
         runtime.block_on(run.run(Inbox { events: inbox, lines: bulk }, durable));
         let _ = finished_sender.send(true);
     })?;
-    Ok(ReplicaHandle { events, lines, store, counters, head, view, viewed_ms, stop, finished })
+    Ok(ReplicaHandle { events, lines, store, counters, head, view, awake_ms, stop, finished })
+}
+
+/// Whether an event may change a view. What a peer has confirmed may wait for the next one, as it comes with each request.
+fn may_be_seen(event: &Event) -> bool {
+    !matches!(event, Event::Tick | Event::Peer { message: Message::FeedRequest { .. }, .. })
 }
 
 /// Each node's messages, in order.
@@ -267,6 +290,9 @@ impl Inbox {
     }
 }
 
+/// Epochs that the node was told of, and whether this copy is void.
+type Told = ((u64, u64), bool);
+
 struct DatabaseLoop {
     database: DatabaseId,
     replica: Replica,
@@ -278,23 +304,24 @@ struct DatabaseLoop {
     committing: bool,
     committed_ms: u64,
     viewed_ms: u64,
+    /// Something happened since the last view that may be seen in the next.
+    unseen: bool,
+    told: Told,
+    sign_of_life_ms: u64,
 }
 
 impl DatabaseLoop {
     async fn run(mut self, mut inbox: Inbox, mut durable: mpsc::UnboundedReceiver<Committed>) {
-        let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
+        let mut events = Vec::with_capacity(EVENTS_AT_ONCE + LINES_AT_ONCE + 1);
         while !self.shared.stop.load(Ordering::SeqCst) {
-            let now_ms = self.clock.now().monotonic_ms;
-            let mut wait_ms = self.replica.next_due_ms().saturating_sub(now_ms);
-            if !self.committing {
-                wait_ms = wait_ms.min(LAZY_COMMIT_MS);
-            }
+            let wait_ms = self.due_ms().saturating_sub(self.clock.now().monotonic_ms);
             tokio::select! {
                 biased;
                 Some(committed) = durable.recv() => self.on_committed(committed),
                 () = inbox.recv(&mut events) => {}
                 () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
             }
+            self.shared.awake_ms.store(self.clock.now().monotonic_ms, Ordering::Relaxed);
             while let Ok(committed) = durable.try_recv() {
                 self.on_committed(committed);
             }
@@ -303,6 +330,7 @@ impl DatabaseLoop {
                 if number % EVENTS_PER_LOOK == 0 {
                     now = self.clock.now();
                 }
+                self.unseen |= may_be_seen(&event);
                 self.replica.handle(now, event);
             }
             self.replica.advance(self.clock.now());
@@ -313,7 +341,20 @@ impl DatabaseLoop {
         self.end(&mut durable).await;
     }
 
+    /// When there is something to do next, in monotonic milliseconds.
+    fn due_ms(&self) -> u64 {
+        let mut due_ms = self.replica.next_due_ms().min(self.clock.now().monotonic_ms + self.sign_of_life_ms);
+        if self.unseen {
+            due_ms = due_ms.min(self.viewed_ms + VIEW_EVERY_MS);
+        }
+        if self.committer.is_some() && !self.committing && self.store.gathered().1 > 0 {
+            due_ms = due_ms.min(self.committed_ms + LAZY_COMMIT_MS);
+        }
+        due_ms
+    }
+
     fn on_committed(&mut self, committed: Committed) {
+        self.unseen = true;
         let now = self.clock.now();
         match committed {
             Committed::Durable(lsn) => {
@@ -352,12 +393,16 @@ impl DatabaseLoop {
             }
             self.shared.counters.status_changes.fetch_add(1, Ordering::Relaxed);
         }
+        let told = (self.replica.epochs(), self.replica.superseded().is_some());
+        let is_news = changed || told != self.told;
         let now_ms = self.clock.now().monotonic_ms;
-        if changed || now_ms.saturating_sub(self.viewed_ms) >= VIEW_EVERY_MS {
-            self.viewed_ms = now_ms;
-            self.shared.viewed_ms.store(now_ms, Ordering::Relaxed);
+        if is_news || now_ms.saturating_sub(self.viewed_ms) >= VIEW_EVERY_MS {
+            (self.viewed_ms, self.unseen, self.told) = (now_ms, false, told);
             let view = Arc::new(self.replica.view());
             *self.shared.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+        }
+        if is_news || effects.learned > 0 && self.replica.configuration().name.is_system() {
+            self.shared.news.send_modify(|count| *count += 1);
         }
     }
 

@@ -161,7 +161,7 @@ impl DatabaseService {
                 reason: view.message.clone().unwrap_or_default(),
             });
         }
-        let silent_ms = self.node.now_ms().saturating_sub(handle.viewed_ms());
+        let silent_ms = self.node.now_ms().saturating_sub(handle.awake_ms());
         let serves = view.status.serves_local_reads() && silent_ms <= self.node.settings.unreachable_after_ms;
         if !serves && !broken(Fault::LocalReadWhileSynchronizing) {
             return Err(ServiceError::Synchronizing {

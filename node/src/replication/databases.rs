@@ -1,7 +1,7 @@
 //! Brings each database on this node to where its configuration wants it: opened, created, deployed, set aside.
 //! The choice is `protocol::sharing`; here it is carried out.
 
-use super::database_loop::{self, ReplicaHandle};
+use super::database_loop::{self, ReplicaHandle, Surroundings};
 use super::deploy;
 use super::node::{DeployState, LocalDatabase, Node, Place};
 use super::replica::{Event, META_CONFIGURATION, META_DEPLOYED, ReplicaStart};
@@ -326,7 +326,13 @@ fn open(node: &Arc<Node>, configuration: &Configuration, store: Store) -> Place 
         new_disk,
         seed,
     };
-    match database_loop::spawn(configuration.uuid, start, node.network.clone(), node.clock) {
+    let around = Surroundings {
+        network: node.network.clone(),
+        clock: node.clock,
+        news: node.news.clone(),
+        unreachable_after_ms: node.settings.unreachable_after_ms,
+    };
+    match database_loop::spawn(configuration.uuid, start, around) {
         Ok(handle) => {
             node.set_route(configuration.uuid, Some(handle.clone()));
             let reachable: Vec<NodeId> = {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
-const ASK_EVERY: Duration = Duration::from_millis(250);
+const ASK_EVERY_MS: u64 = 250;
 const WRITE_DEADLINE_MS: u64 = 2_500;
 
 /// Asks to be taken in until this node knows its cluster's nodes, and keeps its own addresses up to date.
@@ -24,7 +24,8 @@ pub(super) async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
             node.state().took_part = true;
             update_own_entry(&node).await;
         }
-        tokio::select! { () = tokio::time::sleep(ASK_EVERY) => {}, _ = stop.wait_for(|stop| *stop) => break }
+        let pause = tokio::time::sleep(node.pause(ASK_EVERY_MS));
+        tokio::select! { () = pause => {}, _ = stop.wait_for(|stop| *stop) => break }
     }
 }
 

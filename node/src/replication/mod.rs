@@ -82,6 +82,8 @@ pub async fn start(
         state: Mutex::new(state),
         routes: RwLock::new(HashMap::new()),
         wake: Notify::new(),
+        news: database_loop::News::new(0),
+        reported: Notify::new(),
         initializing: tokio::sync::Mutex::new(()),
         renewal: Notify::new(),
     });

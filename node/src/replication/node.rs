@@ -1,7 +1,7 @@
 //! The node as a whole: who it is, whom it knows, which databases it holds.
 
 use super::clock::NodeClock;
-use super::database_loop::ReplicaHandle;
+use super::database_loop::{News, ReplicaHandle};
 use super::error::ServiceError;
 use super::report::NodeReport;
 use crate::network::Network;
@@ -14,6 +14,7 @@ use coequal_types::{
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 /// Settings of a node that the replication room needs.
@@ -116,6 +117,8 @@ pub(super) struct State {
     pub identity_conflicts: u64,
 }
 
+/// Bounds of the time between two beats, in milliseconds.
+const BEAT_MS: (u64, u64) = (50, 250);
 /// So long a node that is well shows that an identity was used twice.
 const CONFLICT_SHOWN_MS: u64 = 600_000;
 
@@ -140,8 +143,12 @@ pub(super) struct Node {
     pub state: Mutex<State>,
     /// Where messages about a database go.
     pub routes: RwLock<HashMap<DatabaseId, ReplicaHandle>>,
-    /// Wakes the node's loop: something that it decides on has changed.
+    /// Wakes the task that keeps the databases: something that it decides on has changed.
     pub wake: Notify,
+    /// Wakes all tasks that look at databases and reports: something in them has changed.
+    pub news: News,
+    /// Wakes the caretaker: a peer has told something new.
+    pub reported: Notify,
     /// Held while this node makes a cluster of itself.
     pub initializing: tokio::sync::Mutex<()>,
     /// Told once when this process has to end, so that the next start is that of a new node.
@@ -175,6 +182,22 @@ impl Node {
             Some(Place::Open(handle)) => Ok(handle.clone()),
             _ => Err(ServiceError::NoCluster),
         }
+    }
+
+    /// Time until the next beat. All that has to be looked at now and then is looked at together, so that a node at rest
+    /// wakes seldom: at least six times within the silence after which it counts as unreachable.
+    pub fn until_next_beat(&self) -> Duration {
+        let beat_ms = (self.settings.unreachable_after_ms / 6).clamp(BEAT_MS.0, BEAT_MS.1);
+        Duration::from_millis(beat_ms - self.now_ms() % beat_ms)
+    }
+
+    /// How long to wait before looking again: `soon_ms` while a database is on its way to somewhere, else until the beat.
+    pub fn pause(&self, soon_ms: u64) -> Duration {
+        let state = self.state();
+        let at_rest =
+            state.status == NodeStatus::Online && state.databases.values().all(|database| database.is_at_rest(self.id));
+        drop(state);
+        if at_rest { self.until_next_beat() } else { Duration::from_millis(soon_ms) }
     }
 
     /// This node's word about itself.
@@ -217,6 +240,20 @@ impl Node {
 }
 
 impl LocalDatabase {
+    /// Whether it is where its configuration wants it, and that is where it stays.
+    fn is_at_rest(&self, me: NodeId) -> bool {
+        let wanted = &self.configuration;
+        match &self.place {
+            Place::NotHere => wanted.dropped || !wanted.is_member(me),
+            Place::Open(handle) => {
+                let view = handle.view();
+                let settled = wanted.joint_with.is_none() && wanted.learners.is_empty();
+                settled && view.status == DatabaseStatus::Online && view.epoch == wanted.epoch
+            }
+            _ => false,
+        }
+    }
+
     /// Status here, and what is wrong.
     pub fn status(&self) -> (DatabaseStatus, Option<Progress>, Option<String>) {
         match &self.place {

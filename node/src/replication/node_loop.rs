@@ -16,30 +16,35 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-const TICK: Duration = Duration::from_millis(50);
-const PING_EVERY_MS: u64 = 150;
+/// How often databases are looked at while one is on its way to somewhere.
+const KEEP_EVERY_MS: u64 = 50;
+/// How often the caretaker looks then.
 const CARETAKE_EVERY_MS: u64 = 100;
+/// News of this node's databases is told to the peers after this long, with what comes meanwhile.
+const NEWS_TOLD_AFTER: Duration = Duration::from_millis(10);
 
 /// Runs until the node stops.
 pub(super) async fn run(node: Arc<Node>, mut network: mpsc::Receiver<NetworkEvent>, mut stop: watch::Receiver<bool>) {
     let caretaker = tokio::spawn(caretake(Arc::clone(&node), stop.clone()));
     let joiner = tokio::spawn(join::run(Arc::clone(&node), stop.clone()));
     let keeper = tokio::spawn(keep_databases(Arc::clone(&node), stop.clone()));
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut pinged_ms = 0;
+    let mut news = node.news.subscribe();
+    let mut due = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     loop {
         tokio::select! {
             event = network.recv() => match event {
                 Some(event) => on_network(&node, event),
                 None => break,
             },
-            _ = ticks.tick() => {
+            () = &mut due => {
                 tick(&node);
-                let now_ms = node.now_ms();
-                if now_ms.saturating_sub(pinged_ms) >= PING_EVERY_MS {
-                    pinged_ms = now_ms;
-                    ping(&node);
+                ping(&node);
+                due.as_mut().reset(tokio::time::Instant::now() + until_next_tick(&node));
+            }
+            _ = news.changed() => {
+                let soon = tokio::time::Instant::now() + NEWS_TOLD_AFTER;
+                if due.deadline() > soon {
+                    due.as_mut().reset(soon);
                 }
             }
             _ = stop.wait_for(|stop| *stop) => break,
@@ -50,24 +55,38 @@ pub(super) async fn run(node: Arc<Node>, mut network: mpsc::Receiver<NetworkEven
     let _ = tokio::join!(caretaker, joiner, keeper);
 }
 
+/// Time until the next beat, or until a peer has been silent for too long.
+fn until_next_tick(node: &Node) -> Duration {
+    let silent = node.state().detector.due_ms().map(|due_ms| due_ms.saturating_sub(node.now_ms()));
+    node.until_next_beat().min(silent.map_or(Duration::MAX, |ms| Duration::from_millis(ms.max(1))))
+}
+
 async fn caretake(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
+    let mut news = node.news.subscribe();
     while !*stop.borrow() {
         caretaker::run(&node).await;
-        let pause = tokio::time::sleep(Duration::from_millis(CARETAKE_EVERY_MS));
-        tokio::select! { () = pause => {}, _ = stop.wait_for(|stop| *stop) => break }
+        let pause = tokio::time::sleep(node.pause(CARETAKE_EVERY_MS));
+        tokio::select! {
+            () = pause => {}
+            _ = news.changed() => {}
+            () = node.reported.notified() => {}
+            _ = stop.wait_for(|stop| *stop) => break
+        }
     }
 }
 
 async fn keep_databases(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
     let running_since_ms = node.clock.now().unix_ms;
+    let mut news = node.news.subscribe();
     while !*stop.borrow() {
         refresh(&node);
         databases::keep(&node).await;
         recovery::look_at_self(&node);
         comparisons::begin_due(&node, running_since_ms);
-        let pause = tokio::time::sleep(TICK);
+        let pause = tokio::time::sleep(node.pause(KEEP_EVERY_MS));
         tokio::select! {
             () = pause => {}
+            _ = news.changed() => {}
             () = node.wake.notified() => {}
             _ = stop.wait_for(|stop| *stop) => break
         }
@@ -181,7 +200,12 @@ fn on_node_message(node: &Arc<Node>, from: NodeId, message: Message) {
             if let Ok(report) = serde_json::from_slice::<NodeReport>(&report) {
                 let now_ms = node.now_ms();
                 tell_newer_configurations(node, from, &report);
-                node.state().reports.insert(from, (report, now_ms));
+                let mut state = node.state();
+                let before = state.reports.get(&from).map(|(report, _)| report);
+                if before.is_none_or(|before| before.is_news(&report)) {
+                    node.reported.notify_one();
+                }
+                state.reports.insert(from, (report, now_ms));
             }
         }
         message => note_configuration_of(node, &message),
@@ -234,8 +258,8 @@ fn tick(node: &Node) {
     repeat_reachability(node);
 }
 
-/// Says again whom this node reaches: a replica that was being opened while a peer came or went must not keep an
-/// older picture. What is not news changes nothing.
+/// Says again whom this node reaches where a replica shows another picture: one that was being opened while a peer came or
+/// went must not keep it. What is not news changes nothing.
 fn repeat_reachability(node: &Node) {
     let peers: Vec<(NodeId, bool)> = {
         let state = node.state();
@@ -243,7 +267,8 @@ fn repeat_reachability(node: &Node) {
         others.map(|peer| (*peer, state.detector.reaches(*peer))).collect()
     };
     for handle in open_databases(node) {
-        for (peer, reachable) in &peers {
+        let view = handle.view();
+        for (peer, reachable) in peers.iter().filter(|(peer, reachable)| view.reached.contains(peer) != *reachable) {
             let _ = handle.events.try_send(Event::Reachable { node: *peer, reachable: *reachable });
         }
     }

@@ -22,6 +22,13 @@ pub struct NodeReport {
     pub low_bounds: BTreeMap<uuid::Uuid, LowBoundWord>,
 }
 
+impl NodeReport {
+    /// Whether `next` tells what this one did not, but for what changes with time alone.
+    pub fn is_news(&self, next: &Self) -> bool {
+        (self.status, &self.databases, &self.epochs) != (next.status, &next.databases, &next.epochs)
+    }
+}
+
 /// A member's word on the collection of tombstones (`protocol::tombstone_collection::MemberWord`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -40,6 +40,13 @@ pub(super) struct Comparing {
     pub verdicts: verdict::Verdicts,
 }
 
+impl Comparing {
+    /// Whether anything is compared, asked or about to be.
+    pub fn is_under_way(&self) -> bool {
+        self.running.is_some() || self.interrupted || self.verdicts.is_under_way()
+    }
+}
+
 /// The comparison under way.
 struct Running {
     comparison: Comparison,

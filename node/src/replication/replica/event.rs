@@ -8,7 +8,7 @@ use coequal_protocol::{Held, Key, Message};
 use coequal_types::rest::{AlignmentPoint, ComparisonRun};
 use coequal_types::status::Progress;
 use coequal_types::{Configuration, DatabaseStatus, Incarnation, NodeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The two clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,6 +105,8 @@ pub struct Effects {
 pub struct ReplicaView {
     /// Status of the database here.
     pub status: DatabaseStatus,
+    /// The peers that it takes for reachable.
+    pub reached: BTreeSet<NodeId>,
     /// Epoch of its configuration.
     pub epoch: u64,
     /// Newest epoch against which this replica has aligned.

@@ -405,6 +405,12 @@ impl Replica {
             .collect()
     }
 
+    /// When the first of the requests that are held is answered at the latest, in monotonic milliseconds.
+    pub(super) fn held_until_ms(&self) -> u64 {
+        let held = self.peers.values().filter_map(|peer| peer.serve.pending.as_ref());
+        held.map(|(_, since_ms)| since_ms + HOLD_MS).min().unwrap_or(u64::MAX)
+    }
+
     fn noted(&self, node: NodeId) -> Option<(FeedId, u64)> {
         let value = self.store.meta(&format!("{META_CONFIRMED}{node}"))?;
         let (feed, sequence) = value.split_at_checked(8)?;

@@ -1,9 +1,8 @@
 //! One database on one node: the protocol's decisions joined to its store. No clock, no randomness, no network:
 //! events come in with their time, effects go out, so the same code runs in a simulation.
 //!
-//! Files stand in reading order: what goes in and out, the check of the disk, registers, the noted time,
-//! acceptor, coordinator, reads, feed, alignment,
-//! epochs, comparison with other copies, and what holds after every step.
+//! Files stand in reading order: what goes in and out, the check of the disk, registers, the noted time, acceptor, coordinator,
+//! reads, feed, alignment, epochs, comparison with other copies, its pace, and what holds after every step.
 
 pub mod event;
 mod disk_check;
@@ -20,9 +19,12 @@ mod comparison;
 mod compared;
 mod verdict;
 mod tombstones;
+mod rest;
 mod invariants;
 #[cfg(test)]
 mod replica_test;
+#[cfg(test)]
+mod rest_test;
 #[cfg(test)]
 mod driven_test;
 #[cfg(test)]
@@ -209,7 +211,7 @@ impl Replica {
         self.now = now;
         let looks_around = now.monotonic_ms >= self.next_tick_ms;
         if looks_around {
-            self.next_tick_ms = now.monotonic_ms + TICK_MS;
+            self.begin_pause();
         }
         if self.is_running() {
             self.bring_up_to_date();
@@ -229,13 +231,15 @@ impl Replica {
             }
             self.settle_locally();
             self.serve_feeds();
+            self.pace();
         }
     }
 
     /// When [`Replica::advance`] wants to be called again, in monotonic milliseconds.
     pub fn next_due_ms(&self) -> u64 {
         // A write that came too late for a copy that has ended must not keep its loop awake.
-        if self.is_running() { self.next_tick_ms.min(self.slots.next_due_ms()) } else { self.next_tick_ms }
+        let others_ms = if self.is_running() { self.slots.next_due_ms().min(self.held_until_ms()) } else { u64::MAX };
+        self.next_tick_ms.min(others_ms)
     }
 
     /// Neither failed nor made void by a configuration.
@@ -376,10 +380,10 @@ impl Replica {
         if !changed {
             return;
         }
+        self.next_tick_ms = self.now.monotonic_ms;
         if reachable {
             peer.pull = feed::Pull::default();
             self.resend_to(node);
-            self.next_tick_ms = self.now.monotonic_ms;
         } else {
             self.lose_source(node);
             self.ask_others_than(node);
@@ -476,6 +480,7 @@ impl Replica {
     pub fn view(&self) -> ReplicaView {
         ReplicaView {
             status: self.status,
+            reached: self.peers.iter().filter(|(_, peer)| peer.reachable).map(|(node, _)| *node).collect(),
             epoch: self.configuration.epoch,
             aligned_epoch: self.aligned_epoch,
             aligned: self.aligned.clone(),
@@ -521,7 +526,7 @@ pub const META_CONFIGURATION: &str = "configuration";
 pub(crate) const META_ALIGNED: &str = "aligned";
 /// Set in a store that was deployed and has not been aligned since.
 pub const META_DEPLOYED: &str = "deployed";
-/// How often a replica looks around, in milliseconds.
+/// How often a replica looks around while anything is under way, in milliseconds.
 const TICK_MS: u64 = 25;
 /// A disk that was met full is tried again after this long.
 const FULL_AGAIN_MS: u64 = 500;

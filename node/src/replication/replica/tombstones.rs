@@ -56,6 +56,11 @@ impl Tombstones {
     pub fn said(&self) -> u64 {
         self.said
     }
+
+    /// Whether something has still to become complete, or to be swept away.
+    pub fn is_under_way(&self, collected: u64) -> bool {
+        self.aligned > self.complete || self.sweep.is_some() || collected > self.swept
+    }
 }
 
 impl Replica {

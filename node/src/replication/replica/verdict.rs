@@ -42,6 +42,12 @@ pub(super) struct Verdicts {
     doomed: Option<(Vec<Question>, u64)>,
 }
 
+impl Verdicts {
+    pub fn is_under_way(&self) -> bool {
+        self.asking.is_some() || self.doomed.is_some()
+    }
+}
+
 impl Replica {
     /// Whether a quorum agreed against this copy once, and is to be asked again.
     pub(super) fn is_doomed(&self) -> bool {
