@@ -19,6 +19,7 @@ const MIB: usize = 1 << 20;
 /// Runs a node until it is told to stop. The only place that turns a failure into an exit code.
 pub fn main(args: NodeArgs) -> ExitCode {
     init_logs(args.log_json);
+    refuse_huge_pages();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if args.worker_threads > 0 {
         builder.worker_threads(args.worker_threads as usize);
@@ -44,6 +45,13 @@ fn init_logs(json: bool) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second node in one process finds logging set up already; that is fine.
     let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
+}
+
+/// A huge page stays whole in memory for as long as one small piece of it is in use: with them a node takes half as much again.
+fn refuse_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "the system goes on giving huge pages");
+    }
 }
 
 async fn run(args: NodeArgs) -> anyhow::Result<()> {

@@ -115,7 +115,10 @@ fn successor(
     let request = request.filter(|_| !broken(Fault::RequestIdForgotten));
     let current = current.filter(|revision| !revision.is_tombstone() || !broken(Fault::RecreationStartsAtOne));
     let version = current.map_or(0, |revision| revision.version) + 1;
-    let mut history: Vec<HistoryEntry> = current.map(|revision| revision.history.clone()).unwrap_or_default();
+    let before = current.map_or(&[] as &[HistoryEntry], |revision| &revision.history);
+    // No larger than it is: most documents remember one write, and a list that grows by itself has room for four.
+    let mut history = Vec::with_capacity(before.len() + 1);
+    history.extend_from_slice(before);
     remember(&mut history, HistoryEntry { stamp, version, effect, request });
     Revision { version, stamp, body, history }
 }

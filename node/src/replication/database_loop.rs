@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 /// Events that may wait for a database; beyond that clients get "too many at once" and peers' messages are lost.
 pub const EVENTS_MAX: usize = 65_536;
-const EVENTS_AT_ONCE: usize = 4_096;
+const EVENTS_AT_ONCE: usize = 1_024;
 /// Events between two looks at the clock; they take well below a millisecond.
 const EVENTS_PER_LOOK: usize = 32;
 /// Lines of batches that are begun between two looks at everything else, so that a single write does not wait for
@@ -312,7 +312,7 @@ struct DatabaseLoop {
 
 impl DatabaseLoop {
     async fn run(mut self, mut inbox: Inbox, mut durable: mpsc::UnboundedReceiver<Committed>) {
-        let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
+        let mut events = Vec::with_capacity(EVENTS_AT_ONCE + LINES_AT_ONCE + 1);
         while !self.shared.stop.load(Ordering::SeqCst) {
             let wait_ms = self.due_ms().saturating_sub(self.clock.now().monotonic_ms);
             tokio::select! {

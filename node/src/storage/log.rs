@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 pub(super) const FILE: &str = "log.redb";
 
-/// Appends go to the end, so there is little to keep.
-const CACHE_BYTES: usize = 8 << 20;
+/// Appends go to the end, so there is little to keep; what a commit writes beyond half of this goes to the file at once.
+const CACHE_BYTES: usize = 2 << 20;
 /// Rows that a commit takes away when a checkpoint has made them superfluous; more than it adds, so that they end.
 const REMOVED_ROWS_MAX: usize = 64;
 /// How long a file may stay locked by a process that was just killed.

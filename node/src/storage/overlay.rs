@@ -113,7 +113,7 @@ const ENTRY_BYTES: usize = 400;
 
 fn weight(key: &Key, register: &Register) -> usize {
     let one = |revision: &Arc<Revision>| {
-        let history = revision.history.len() * size_of::<coequal_protocol::revision::HistoryEntry>();
+        let history = revision.history.capacity() * size_of::<coequal_protocol::revision::HistoryEntry>();
         revision.body.as_ref().map_or(0, |body| body.len()) + history + size_of::<Revision>()
     };
     let accepted = register.accepted.as_ref().map(|held| &held.revision);

@@ -35,7 +35,12 @@ where
         if list.len() == max {
             return Err(WireError::TooMany { field, max });
         }
-        list.push(T::try_from(W::decode_length_delimited(&mut packed)?)?);
+        let entry = T::try_from(W::decode_length_delimited(&mut packed)?)?;
+        if list.is_empty() {
+            // Most lists are histories of one write, and stay in memory.
+            list.reserve_exact(1);
+        }
+        list.push(entry);
     }
     Ok(list)
 }
