@@ -270,6 +270,9 @@ impl Replica {
         for entry in entries {
             missing.extend(self.take_entry(from, entry));
         }
+        if !self.takes_writes() {
+            return;
+        }
         if missing.is_empty() || broken(Fault::CursorBeforeEntries) {
             return self.finish_batch(from, batch.feed, batch.through, batch.remaining);
         }
@@ -351,6 +354,9 @@ impl Replica {
                 self.learn_from_feed(from, &body.key, body.ballot, Some(&body.revision));
             }
         }
+        if !self.takes_writes() {
+            return;
+        }
         if waiting.missing.is_empty() {
             return self.finish_batch(from, waiting.feed, waiting.through, waiting.remaining);
         }
@@ -360,6 +366,12 @@ impl Replica {
         }
         // The source had none of them: the cursor stays, and the entries come again.
         self.pull_from(from);
+    }
+
+    /// Whether what was just to be recorded could be. If not, the cursor stays, and the batch comes again: it is pulled again
+    /// when there is space.
+    fn takes_writes(&self) -> bool {
+        !self.disk_full && self.is_running()
     }
 
     /// The cursor moves in the same log as the entries before it.
