@@ -27,10 +27,10 @@ impl Replica {
         let writes = self.slots.len() > 0 || !self.forwards.is_empty() || !self.gated.is_empty();
         let aligns = self.alignment.is_some() || self.epoch_alignment.is_some() || !self.own_disk.may_vote();
         let disk = self.disk_full || self.met_full_ms.is_some();
-        !(writes || aligns || disk || !self.queries.is_empty() || !self.behind.is_empty())
-            && !self.comparing.is_under_way()
-            && !self.tombstones.is_under_way(self.configuration.low_bound.collected)
-            && self.sources_answer()
+        let asks = !self.queries.is_empty() || !self.behind.is_empty() || self.comparing.is_under_way();
+        let collects = self.tombstones.is_under_way(self.configuration.low_bound.collected);
+        let is_busy = writes || aligns || disk || asks || collects;
+        !is_busy && self.sources_answer()
     }
 
     /// Whether every voter that is reached has answered lately.
