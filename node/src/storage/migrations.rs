@@ -112,14 +112,17 @@ mod tests {
         assert!(matches!(error, StorageError::Damaged { .. }) && error.to_string().contains("format 0"), "{error}");
     }
 
+    /// They may have records of collecting (format 2), or rely on the noted clock (format 3).
     #[test]
-    fn files_that_may_have_records_of_collecting_are_refused_by_a_program_that_does_not_know_them() {
-        let path = Path::new("test");
+    fn files_that_this_program_has_opened_are_refused_by_one_that_does_not_know_what_they_may_say() {
+        let (path, known) = (Path::new("test"), crate::storage::tables::FORMAT);
         let database = database_of_format(1);
-        migrate(&database, path, crate::storage::tables::FORMAT, ALL).unwrap();
-        assert_eq!(format_of(&database).unwrap(), Some(2));
-        let error = migrate(&database, path, 1, &[]).unwrap_err();
-        assert!(matches!(error, StorageError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+        migrate(&database, path, known, ALL).unwrap();
+        assert_eq!(format_of(&database).unwrap(), Some(3));
+        for older in 1..known {
+            let error = migrate(&database, path, older, &[]).unwrap_err();
+            assert!(matches!(error, StorageError::NewerFormat { found: 3, known, .. } if known == older), "{error}");
+        }
     }
 
     #[test]

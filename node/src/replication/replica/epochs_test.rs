@@ -54,10 +54,10 @@ fn who_votes_no_more_answers_no_request() {
     }
 }
 
-/// The round that was begun with the other node.
+/// The round that was begun with others.
 fn prepared(sent: &[(NodeId, Message)]) -> Option<(u64, Ballot)> {
-    sent.iter().find_map(|(to, message)| match message {
-        Message::Prepare { epoch, ballot, .. } if *to == OTHER => Some((*epoch, *ballot)),
+    sent.iter().find_map(|(_, message)| match message {
+        Message::Prepare { epoch, ballot, .. } => Some((*epoch, *ballot)),
         _ => None,
     })
 }
