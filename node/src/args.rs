@@ -62,7 +62,7 @@ pub struct NodeArgs {
     #[arg(long, env = "COEQUAL_CACHE_MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(4..=65536))]
     pub cache_mib: u32,
     /// Memory for writes that are not yet in a checkpoint, per database, in MiB.
-    #[arg(long, env = "COEQUAL_OVERLAY_MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, env = "COEQUAL_OVERLAY_MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub overlay_mib: u32,
     /// Threads that serve clients and other nodes; each database has two more of its own. 0 is one for each processor: give
     /// less where several nodes share a machine.

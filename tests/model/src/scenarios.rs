@@ -95,6 +95,7 @@ fn bounds(name: &'static str, nodes: u64, plan: Vec<Plan>) -> Bounds {
 /// All searches, with this rule broken.
 pub fn all(fault: Option<Fault>) -> Vec<Search> {
     let mut all = healthy();
+    all.extend(crashing());
     all.extend(troubled());
     all.iter_mut().for_each(|search| search.bounds.fault = fault);
     all
@@ -139,8 +140,8 @@ fn healthy() -> Vec<Search> {
     ]
 }
 
-/// Crashes, slow disks, repeated messages, deadlines, deletes, and a quorum of all.
-fn troubled() -> Vec<Search> {
+/// Crashes, and what a slow disk or only memory had.
+fn crashing() -> Vec<Search> {
     vec![
         Search::new(
             Bounds {
@@ -189,6 +190,12 @@ fn troubled() -> Vec<Search> {
             },
             &[Happens::Written, Happens::Creation],
         ),
+    ]
+}
+
+/// Repeated messages, deadlines, deletes, and a quorum of all.
+fn troubled() -> Vec<Search> {
+    vec![
         Search::new(
             Bounds {
                 repeats: 1,
