@@ -4,7 +4,7 @@
 //! *bound*, ahead of the clock. A promise at or below it stays in memory; whoever opens the store again refuses
 //! everything at or below the bound that it finds there, hence everything that any promise of a former start would have made
 //! it refuse, whatever its key. So the first phase of a write costs no fsync, and a restart costs each writer one refusal, after
-//! which its ballots are above the bound (as with Paxos Commit's or Raft's vote, only that many votes share one record).
+//! which its ballots are above the bound.
 //!
 //! Two kinds of promises are written down all the same:
 //! - one above the bound: of a clock that is too far ahead to be followed, or while the bound is being moved;

@@ -3,6 +3,7 @@
 use super::Replica;
 use super::slot::WAITING_MAX;
 use coequal_protocol::hot_alignment::invariant_aligned_means_drained_and_settled;
+use coequal_protocol::promises::invariant_held_promises_are_bounded;
 use coequal_protocol::proposal::invariant_sent_accepts_are_remembered;
 
 impl Replica {
@@ -19,6 +20,9 @@ impl Replica {
         }
         if !alignments.all(|running| invariant_aligned_means_drained_and_settled(running.decision())) {
             return Some("aligned means drained and settled");
+        }
+        if !invariant_held_promises_are_bounded(&self.promises) {
+            return Some("promises in memory are below the bound on disk");
         }
         if !slots.clone().all(|slot| slot.waiting.len() <= WAITING_MAX) {
             return Some("writes that wait for a document are bounded");

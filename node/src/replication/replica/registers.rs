@@ -1,5 +1,6 @@
-//! Registers: how they are loaded and changed, and those at hand that were lately. A write loads its document's register several times within milliseconds
-//! (promise, accept, learn, and once more when a peer's feed names it); only the first time the store is asked.
+//! Registers: how they are loaded and changed, and those at hand that were lately. A write loads its document's register
+//! several times within milliseconds (promise, accept, learn, and once more when a peer's feed names it); only the first
+//! time the store is asked.
 
 use super::Replica;
 use crate::storage::Lsn;
