@@ -140,6 +140,12 @@ fn healthy() -> Vec<Search> {
     ]
 }
 
+/// Two writers that hear of each other through the third node alone, which may crash.
+fn meeting_at_the_third(name: &'static str) -> Bounds {
+    let both = vec![write(0, put("a")), write(1, put("b"))];
+    Bounds { crashes: 1, rounds_max: 0, cut: Some((0, 1)), ahead: 2, ..bounds(name, 3, both) }
+}
+
 /// Crashes, and what a slow disk or only memory had.
 fn crashing() -> Vec<Search> {
     vec![
@@ -161,25 +167,11 @@ fn crashing() -> Vec<Search> {
             &[Happens::Written, Happens::Unknown],
         ),
         Search::new(
-            Bounds {
-                crashes: 1,
-                rounds_max: 0,
-                cut: Some((0, 1)),
-                ahead: 2,
-                ..bounds("a crash that forgets a promise", 3, vec![write(0, put("a")), write(1, put("b"))])
-            },
+            meeting_at_the_third("a crash that forgets a promise"),
             &[Happens::Written, Happens::RoundLost, Happens::PromiseInMemory, Happens::PromiseLost],
         ),
         Search::new(
-            Bounds {
-                crashes: 1,
-                rounds_max: 0,
-                cut: Some((0, 1)),
-                ahead: 2,
-                bound: 0,
-                slow_disk: true,
-                ..bounds("a crash before the bound is on disk", 3, vec![write(0, put("a")), write(1, put("b"))])
-            },
+            Bounds { bound: 0, slow_disk: true, ..meeting_at_the_third("a crash before the bound is on disk") },
             &[Happens::Written, Happens::RoundLost],
         ),
         Search::new(
