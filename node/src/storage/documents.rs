@@ -131,8 +131,11 @@ impl Documents {
         self.ensure_open()?;
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = opened.as_ref() else { return Err(self.closed()) };
-        let get = || -> Result<_, redb::Error> { Ok(open.table()?.get(&key.as_bytes()[..])?) };
-        let found = get().map_err(|error| open.explain(&self.path, "reading", error))?;
+        // The value is a part of a page that only the table keeps from being used anew: a write that ends meanwhile takes
+        // the other reference away. So the table lives until the value is read.
+        let table = open.table().map_err(|error| open.explain(&self.path, "reading", error))?;
+        let found = table.get(&key.as_bytes()[..]);
+        let found = found.map_err(|error| open.explain(&self.path, "reading", error.into()))?;
         found.map(|value| self.decode(key.as_bytes(), value.value())).transpose()
     }
 
