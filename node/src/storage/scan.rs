@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Feed entries looked at in one go when counting.
 const COUNT_CHUNK: usize = 4096;
-/// How often a checkpoint may end in the middle of reading a piece of the feed before its end is ignored.
+/// How often a checkpoint may end in the middle of reading a piece of the feed before none may: then writes wait meanwhile.
 const RETRIES_MAX: usize = 8;
 
 /// A page of documents being put together.
@@ -125,13 +125,13 @@ impl Store {
                 candidates.add_overlay(&frozen.overlay, first, end, max);
             }
             let reading = self.documents.begin()?;
-            drop(live);
+            let held = (tries == RETRIES_MAX).then_some(live);
             candidates.add(reading.feed(first, end, max)?, max);
             drop(reading);
-            let live = self.live();
-            tries += 1;
+            let live = held.unwrap_or_else(|| self.live());
             // A checkpoint that ended meanwhile took memory away that tells which entries are superseded.
-            if live.checkpoints != checkpoints && tries < RETRIES_MAX {
+            if live.checkpoints != checkpoints {
+                tries += 1;
                 continue;
             }
             let Candidates { mut entries, through } = candidates;

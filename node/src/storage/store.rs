@@ -208,8 +208,9 @@ impl Store {
     /// Applies a record in memory and adds it to the batch being gathered; answers the log row that it will be in.
     /// On an error nothing has changed.
     pub fn append(&self, record: LogRecord) -> Result<Lsn, StorageError> {
+        // Also when memory knows the register: a checkpoint that ends before memory is locked again takes it away from there.
         let stored = match &record {
-            LogRecord::Register { key, .. } if self.live().entry(key).is_none() => self.stored(key)?,
+            LogRecord::Register { key, .. } => Some(self.register(key)?.0),
             _ => None,
         };
         self.append_to(stored, record)
