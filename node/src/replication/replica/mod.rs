@@ -10,6 +10,7 @@ mod registers;
 mod noted_time;
 mod acceptor;
 mod coordinator;
+mod serving;
 mod slot;
 mod reads;
 mod feed;
@@ -62,7 +63,7 @@ struct Peer {
     reachable: bool,
     incarnation: Incarnation,
     pull: feed::Pull,
-    serve: feed::Serve,
+    serve: serving::Serve,
     remembered: disk_check::Remembered,
     /// Kept a round waiting: until then others are asked rather, in monotonic milliseconds.
     slow_until_ms: u64,
@@ -99,7 +100,7 @@ pub struct Replica {
     aligned: Option<AlignmentPoint>,
     aligned_ms: u64,
     new_disk: bool,
-    origins: feed::Origins,
+    origins: serving::Origins,
     stale: alignment::StalePending,
     behind: BTreeSet<NodeId>,
     disk_full: bool,
@@ -166,7 +167,7 @@ impl Replica {
             aligned: None,
             aligned_ms: 0,
             new_disk: start.new_disk,
-            origins: feed::Origins::default(),
+            origins: serving::Origins::default(),
             stale: alignment::StalePending::default(),
             behind: BTreeSet::new(),
             disk_full: false,
@@ -329,7 +330,7 @@ impl Replica {
             }
             Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies, own_feed, durable } => {
                 self.note_durable(from, Recollection { feed: own_feed, durable, incarnation });
-                let serve = feed::Request { request, feed, after, entries_max, bytes_max, bodies };
+                let serve = serving::Request { request, feed, after, entries_max, bytes_max, bodies };
                 self.on_feed_request(from, serve);
             }
             Message::FeedBatch { request, feed, after, through, remaining, entries, epoch } => {
@@ -364,7 +365,7 @@ impl Replica {
             peer.incarnation = incarnation;
             if restarted {
                 peer.pull = feed::Pull::default();
-                peer.serve = feed::Serve::default();
+                peer.serve = serving::Serve::default();
                 self.origins.forget(from);
                 self.lose_source(from);
                 self.fail_forwards_to(from);
