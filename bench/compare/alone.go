@@ -40,6 +40,7 @@ const (
 	importing  = "batch import"
 	memory     = "memory and disk"
 	processor  = "processor time"
+	loading    = "full load"
 	single     = "one connection"
 	alignment  = "hot alignment"
 	starting   = "start-up after kill -9"
@@ -64,12 +65,16 @@ func chosenSteps(s settings, name string) []step {
 	for _, one := range []step{
 		{memory, true, (*alone).memory},
 		{processor, true, (*alone).processor},
+		{loading, true, (*alone).fullLoad},
 		{single, false, (*alone).single},
 		{alignment, false, (*alone).alignment},
 		{starting, true, (*alone).startUp},
 		{gapsOfEach, true, (*alone).gaps},
 		{deployment, false, (*alone).deployment},
 	} {
+		if one.name == loading && s.load == 0 {
+			continue
+		}
 		if s.wantsStep(one.name) && (one.forAll || name == "coequal") {
 			chosen = append(chosen, one)
 		}

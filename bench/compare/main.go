@@ -33,6 +33,8 @@ type settings struct {
 	alone    bool
 	// documents that are there for what is measured of a system alone; few is what their cost is compared with.
 	documents, few int
+	// load: how long memory is watched under full load; 0 leaves that out.
+	load time.Duration
 }
 
 func parse(arguments []string) (settings, error) {
@@ -45,11 +47,12 @@ func parse(arguments []string) (settings, error) {
 	flags.StringVar(&s.out, "out", "bench/results", "folder for table.md, results.json and the plots")
 	flags.StringVar(&s.data, "data", "", "folder on the disk that is measured (default: a temporary one under -out)")
 	flags.StringVar(&s.programs, "programs", "target/release", "folder of coequal-operator and coequal-node")
-	flags.StringVar(&s.only, "only", "", "only workloads and steps whose name contains this; \"alone\" is in all names of steps")
+	flags.StringVar(&s.only, "only", "", "only workloads and steps whose name contains this, or one of several as a|b; \"alone\" is in all names of steps")
 	flags.BoolVar(&s.smoke, "smoke", false, "one short round of a few workloads: does the benchmark still work?")
 	flags.BoolVar(&s.gaps, "kill", true, "also measure the gap in writes when a node is killed")
 	flags.BoolVar(&s.alone, "alone", true, "also measure start-up, deploy, alignment, memory and what else a system does by itself")
 	flags.IntVar(&s.documents, "documents", 1_000_000, "documents that are there for that")
+	flags.DurationVar(&s.load, "load", 0, "how long memory is watched under full load, as 1h (0: not)")
 	if err := flags.Parse(arguments); err != nil {
 		return s, err
 	}
@@ -59,18 +62,20 @@ func parse(arguments []string) (settings, error) {
 		}
 		s.systems = append(s.systems, name)
 	}
-	if s.rounds < 1 || s.time <= 0 || s.keys < 1 || s.documents < 1 {
-		return s, fmt.Errorf("-rounds, -time, -keys and -documents have to be above zero")
+	if s.rounds < 1 || s.time <= 0 || s.keys < 1 || s.documents < 1 || s.load < 0 {
+		return s, fmt.Errorf("-rounds, -time, -keys and -documents have to be above zero, -load not below")
 	}
 	s.few = min(10_000, s.documents)
 	if s.smoke {
-		s.rounds, s.time, s.keys, s.documents, s.few = 1, 500*time.Millisecond, 500, 2_000, 500
+		s.rounds, s.time, s.keys, s.documents, s.few, s.load = 1, 500*time.Millisecond, 500, 2_000, 500, time.Second
 	}
 	return s, nil
 }
 
 // wants says whether something of this name is to be measured.
-func (s settings) wants(name string) bool { return strings.Contains(name, s.only) }
+func (s settings) wants(name string) bool {
+	return slices.ContainsFunc(strings.Split(s.only, "|"), func(words string) bool { return strings.Contains(name, words) })
+}
 
 func main() {
 	s, err := parse(os.Args[1:])

@@ -61,6 +61,8 @@ pub struct Alignment {
     samples: BTreeMap<NodeId, SourceSample>,
     drained: NodeSet,
     unsettled: BTreeSet<Key>,
+    /// Keys that this node itself had pending, and no source.
+    own: BTreeSet<Key>,
     own_pending_taken: bool,
     settled: u64,
 }
@@ -90,6 +92,7 @@ impl Alignment {
             samples: BTreeMap::new(),
             drained: NodeSet::new(),
             unsettled: BTreeSet::new(),
+            own: BTreeSet::new(),
             own_pending_taken: false,
             settled: 0,
         }
@@ -146,6 +149,7 @@ impl Alignment {
             return false;
         }
         if !broken(Fault::SourcePendingUnsettled) {
+            sample.pending.iter().for_each(|key| drop(self.own.remove(key)));
             self.unsettled.extend(sample.pending.iter().cloned());
         }
         if sample.behind == 0 {
@@ -165,8 +169,21 @@ impl Alignment {
     pub fn take_own_pending(&mut self, keys: Vec<Key>) {
         self.own_pending_taken = true;
         if !broken(Fault::OwnPendingUnsettled) {
-            self.unsettled.extend(keys);
+            self.own.extend(keys.into_iter().filter(|key| !self.unsettled.contains(key)));
         }
+    }
+
+    /// Of its own keys, those that are not pending any more need no quorum: what this node had accepted when it took them was
+    /// chosen since, or something above it, and that is here. (What a source named may be above what this node had.)
+    pub fn drop_own_decided(&mut self, is_pending: impl Fn(&Key) -> bool) {
+        let before = self.own.len();
+        self.own.retain(is_pending);
+        self.settled += (before - self.own.len()) as u64;
+    }
+
+    /// Whether it would settle keys that only this node had pending.
+    pub fn settles_own(&self) -> bool {
+        self.phase() == AlignmentPhase::Settling && !self.own.is_empty()
     }
 
     /// A batch of `source`'s feed `feed` is applied: up to `through`, with `remaining` live entries behind it.
@@ -207,17 +224,23 @@ impl Alignment {
         self.samples.contains_key(&source) && !self.drained.contains(&source)
     }
 
+    /// Whether it waits for other sources, all sampled, and not for `source`.
+    pub fn drains_others_than(&self, source: NodeId) -> bool {
+        self.phase() == AlignmentPhase::Draining && !self.waits_for(source)
+    }
+
     /// Keys to settle next, once everything is drained; at most `max`.
     pub fn to_settle(&self, max: usize) -> Vec<Key> {
         if self.phase() != AlignmentPhase::Settling {
             return Vec::new();
         }
-        self.unsettled.iter().take(max).cloned().collect()
+        self.unsettled.iter().chain(&self.own).take(max).cloned().collect()
     }
 
     /// `key` was settled: its chosen state is in the local store.
     pub fn on_settled(&mut self, key: &Key) {
-        self.settled += u64::from(self.unsettled.remove(key));
+        let named = self.unsettled.remove(key);
+        self.settled += u64::from(self.own.remove(key) || named);
     }
 
     /// Where this alignment is.
@@ -226,7 +249,7 @@ impl Alignment {
             AlignmentPhase::Connecting
         } else if self.drained.len() < self.needed && !broken(Fault::OnlineUndrained) {
             AlignmentPhase::Draining
-        } else if !self.unsettled.is_empty() && !broken(Fault::OnlineUnsettled) {
+        } else if !(self.unsettled.is_empty() && self.own.is_empty()) && !broken(Fault::OnlineUnsettled) {
             AlignmentPhase::Settling
         } else {
             AlignmentPhase::Aligned
@@ -245,7 +268,7 @@ impl Alignment {
 
     /// Keys settled, and keys to settle in all.
     pub fn settling(&self) -> (u64, u64) {
-        (self.settled, self.settled + self.unsettled.len() as u64)
+        (self.settled, self.settled + (self.unsettled.len() + self.own.len()) as u64)
     }
 
     /// The sampled heads, for the alignment point.
@@ -259,6 +282,7 @@ pub fn invariant_aligned_means_drained_and_settled(alignment: &Alignment) -> boo
     alignment.phase() != AlignmentPhase::Aligned
         || (alignment.drained.len() >= alignment.needed
             && alignment.unsettled.is_empty()
+            && alignment.own.is_empty()
             && alignment.own_pending_taken
             && alignment.adoption_complete())
 }

@@ -111,6 +111,36 @@ fn it_drains_then_settles_then_is_aligned() {
 }
 
 #[test]
+fn own_keys_that_were_decided_meanwhile_need_no_quorum_but_those_that_a_source_named_do() {
+    let mut alignment = adopted();
+    alignment.take_own_pending(vec![key("a"), key("b"), key("c")]);
+    alignment.on_sample(NodeId(3), 1, sample(4, &["a"]));
+    alignment.take_own_pending(vec![key("a"), key("b"), key("c")]);
+    alignment.drop_own_decided(|_| true);
+    assert!(!alignment.settles_own(), "it drains");
+    alignment.on_cursor(NodeId(3), 7, 4);
+    assert!(alignment.settles_own());
+    assert_eq!(alignment.to_settle(9), vec![key("a"), key("b"), key("c")]);
+    alignment.drop_own_decided(|named| *named == key("c"));
+    assert_eq!((alignment.to_settle(9), alignment.settling()), (vec![key("a"), key("c")], (1, 3)));
+    alignment.drop_own_decided(|_| false);
+    assert_eq!((alignment.phase(), alignment.to_settle(9)), (AlignmentPhase::Settling, vec![key("a")]));
+    alignment.on_settled(&key("a"));
+    assert_eq!((alignment.phase(), alignment.settling()), (AlignmentPhase::Aligned, (3, 3)));
+}
+
+#[test]
+fn only_sources_that_it_drains_are_waited_for() {
+    let mut alignment = adopted();
+    assert!(!alignment.drains_others_than(NodeId(2)), "nobody is sampled yet");
+    alignment.on_sample(NodeId(3), 1, sample(4, &[]));
+    alignment.take_own_pending(vec![]);
+    assert!(alignment.drains_others_than(NodeId(2)) && !alignment.drains_others_than(NodeId(3)));
+    alignment.lose_source(NodeId(3));
+    assert!(!alignment.drains_others_than(NodeId(2)));
+}
+
+#[test]
 fn a_lost_source_is_replaced_and_its_pending_keys_stay() {
     let mut alignment = adopted();
     alignment.on_sample(NodeId(3), 1, sample(4, &["a"]));

@@ -2,6 +2,7 @@
 //! log, so that the next batch gathers while the last one is on its way to the disk (group commit).
 
 use super::clock::NodeClock;
+use super::priority::yield_to_writers;
 use super::replica::{Event, Replica, ReplicaStart, ReplicaView};
 use crate::network::Network;
 use crate::storage::{Lsn, StorageError, Store};
@@ -28,9 +29,6 @@ const LOG_IDLE: Duration = Duration::from_millis(LAZY_COMMIT_MS);
 const VIEW_EVERY_MS: u64 = 100;
 /// Bounds of the pause after which a loop without events shows that it is there.
 const SIGN_OF_LIFE_MS: (u64, u64) = (25, 250);
-/// Steps of priority by which a checkpoint stands back: its share beside a writer is about a third then (sched(7)); with
-/// less it would fall behind on a full processor.
-const CHECKPOINT_NICE: i32 = 5;
 const DISK_FULL_RETRY: Duration = Duration::from_millis(500);
 
 /// Counters of one database, for `/metrics`.
@@ -176,17 +174,6 @@ fn by_node(sends: Vec<(NodeId, Message)>) -> Vec<(NodeId, Vec<Message>)> {
         }
     }
     nodes
-}
-
-/// Lowers this thread's priority: a checkpoint takes most of a processor for half a second, often on several nodes of a
-/// machine at once, and writers must not wait for it. Where the system refuses, it runs like the others.
-fn yield_to_writers() {
-    let thread = Some(rustix::thread::gettid());
-    let lowered = rustix::process::getpriority_process(thread)
-        .and_then(|nice| rustix::process::setpriority_process(thread, nice + CHECKPOINT_NICE));
-    if let Err(error) = lowered {
-        tracing::debug!(%error, "the checkpoint's priority could not be lowered");
-    }
 }
 
 /// Says to the committer that something was appended; one at a time is under way.

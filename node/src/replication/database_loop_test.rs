@@ -1,6 +1,7 @@
 //! What a database's loop takes first, and what stands back for it.
 
-use super::{CHECKPOINT_NICE, Event, Inbox, LINES_AT_ONCE, yield_to_writers};
+use super::super::priority::{CHECKPOINT_NICE, yield_to_writers};
+use super::{Event, Inbox, LINES_AT_ONCE};
 use tokio::sync::mpsc;
 
 /// Many lines of a batch wait; what comes then is taken before them, and only a few of them at a time beside it.

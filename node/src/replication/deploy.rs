@@ -1,7 +1,9 @@
 //! Auto-deploy: copies a database from a donor that stays ONLINE, in checked ranges of key order, into a staging
 //! place. A restart of either side, or another donor, goes on where the copy stopped. The copy is fuzzy; what
-//! changed meanwhile comes by the feeds, to which the alignment afterwards holds it.
+//! changed meanwhile comes by the feeds, to which the alignment afterwards holds it. A range is written while the next one
+//! is on its way.
 
+use super::copy_writer::{CopyWriter, append_chosen, commit};
 use super::databases::{blocking, sign};
 use super::node::{DeployState, Node};
 use super::replica::{META_CONFIGURATION, META_DEPLOYED};
@@ -9,7 +11,7 @@ use crate::storage::{StorageError, Store, StoreIdentity};
 use coequal_protocol::auto_deploy::{self, CopyProgress, DonorPosition};
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::ChosenBody;
-use coequal_protocol::record::{Change, FeedId};
+use coequal_protocol::record::FeedId;
 use coequal_protocol::{Key, LogRecord, Message};
 use coequal_types::{Configuration, DatabaseName, DatabaseStatus, NodeId, Progress, SynchronizationPhase};
 use serde::{Deserialize, Serialize};
@@ -95,15 +97,38 @@ pub(super) async fn run(
     shown: &DeployState,
     mut answers: mpsc::Receiver<(NodeId, Message)>,
 ) -> Result<(), String> {
-    let (store, mut progress) = open_staging(node, name, configuration).await.map_err(|e| e.to_string())?;
+    let (store, progress) = open_staging(node, name, configuration).await.map_err(|e| e.to_string())?;
+    let mut writer = CopyWriter::start(&store, name).map_err(|e| format!("no thread for the copy: {e}"))?;
+    let copied = copy(node, configuration, shown, &mut answers, (progress, &mut writer)).await;
+    // Whatever ended it: nobody writes to the staging place any more.
+    let written = writer.finish().await;
+    match copied? {
+        None => {
+            drop(store);
+            node.directory.discard_staging(name).map_err(|e| e.to_string())
+        }
+        Some(progress) => {
+            written.map_err(|e| e.to_string())?;
+            finish(node, name, configuration, store, &progress).await.map_err(|e| e.to_string())
+        }
+    }
+}
+
+/// Copies range after range; `None` when the copy is not wanted any more.
+async fn copy(
+    node: &Arc<Node>,
+    configuration: &Configuration,
+    shown: &DeployState,
+    answers: &mut mpsc::Receiver<(NodeId, Message)>,
+    (mut progress, writer): (CopyProgress, &mut CopyWriter),
+) -> Result<Option<CopyProgress>, String> {
     let (started, entries_before) = (Instant::now(), progress.entries);
+    let joined = joined_at(configuration, node.id);
     // An answer to a former copy, late, must never fit this one.
     let mut request = node.now_ms() << 20;
     loop {
-        if !still_wanted(node, name, configuration) {
-            drop(store);
-            node.directory.discard_staging(name).map_err(|e| e.to_string())?;
-            return Ok(());
+        if !still_wanted(node, &configuration.name, configuration) {
+            return Ok(None);
         }
         let donor = choose_donor(node, configuration, progress.donor);
         let Some(donor) = donor else {
@@ -118,27 +143,37 @@ pub(super) async fn run(
             configuration.uuid,
             Message::RangeRequest { request, after, bytes_max: RANGE_BYTES_MAX },
         );
-        let Some(range) = await_range(&mut answers, donor, request).await else {
+        let Some(range) = await_range(answers, donor, request).await else {
             say(shown, &format!("donor {donor} does not answer; it is asked again"));
             if progress.donor == Some(donor) {
                 progress.donor = None;
             }
             continue;
         };
-        if range.checksum != range_checksum(&range.bodies) {
+        if range.checksum != range_checksum(&range.bodies) || !goes_on_behind(progress.after.as_ref(), &range.bodies) {
             say(shown, &format!("a range from donor {donor} arrived damaged; it is asked for again"));
             continue;
         }
         progress.take_range(donor, range.position);
         if range.done {
-            break;
+            return Ok(Some(progress));
         }
         check_space(node, &progress, range.total)?;
-        let joined = joined_at(configuration, node.id);
-        progress = write_range(&store, progress, range.bodies, joined).await.map_err(|e| e.to_string())?;
+        for body in &range.bodies {
+            progress.add(&body.key, body.revision.body.as_ref().map_or(0, bytes::Bytes::len));
+        }
+        let reached =
+            LogRecord::Meta { name: META_PROGRESS.to_owned(), value: StoredProgress::encode(&progress, joined) };
+        writer.write(range.bodies, reached).await.map_err(|e| e.to_string())?;
         show(shown, &progress, range.total, entries_before, started.elapsed());
     }
-    finish(node, name, configuration, store, &progress).await.map_err(|e| e.to_string())
+}
+
+/// Whether a range is in key order and goes on where the copy is.
+fn goes_on_behind(after: Option<&Key>, bodies: &[ChosenBody]) -> bool {
+    let keys = || bodies.iter().map(|body| &body.key);
+    after.is_none_or(|after| keys().next().is_none_or(|first| after < first))
+        && keys().is_sorted_by(|one, next| one < next)
 }
 
 struct Range {
@@ -219,43 +254,6 @@ async fn open_staging(
         Ok((Arc::new(store), CopyProgress::default()))
     })
     .await
-}
-
-async fn write_range(
-    store: &Arc<Store>,
-    mut progress: CopyProgress,
-    bodies: Vec<ChosenBody>,
-    joined: u64,
-) -> Result<CopyProgress, StorageError> {
-    let store = Arc::clone(store);
-    blocking(move || {
-        for body in bodies {
-            progress.add(&body.key, body.revision.body.as_ref().map_or(0, bytes::Bytes::len));
-            append_chosen(&store, body)?;
-        }
-        let value = StoredProgress::encode(&progress, joined);
-        store.append(LogRecord::Meta { name: META_PROGRESS.to_owned(), value })?;
-        commit(&store)?;
-        Ok(progress)
-    })
-    .await
-}
-
-/// Takes a copied revision as chosen.
-pub fn append_chosen(store: &Store, body: ChosenBody) -> Result<(), StorageError> {
-    let feed_sequence = store.next_feed_sequence();
-    let change = Change::Chosen { ballot: body.ballot, feed_sequence, revision: Some(body.revision) };
-    store.append(LogRecord::Register { key: body.key, change }).map(drop)
-}
-
-fn commit(store: &Store) -> Result<(), StorageError> {
-    if let Some(batch) = store.take_batch() {
-        store.commit(&batch)?;
-    }
-    if store.checkpoint_due() {
-        store.checkpoint()?;
-    }
-    Ok(())
 }
 
 /// Refuses to go on when the rest of the copy will not fit.

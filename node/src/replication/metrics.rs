@@ -152,7 +152,7 @@ fn comparison(
 /// Name, help and value.
 type Row = (&'static str, &'static str, f64);
 
-fn gauges(handle: &super::database_loop::ReplicaHandle) -> [Row; 8] {
+fn gauges(handle: &super::database_loop::ReplicaHandle) -> [Row; 9] {
     let (view, counts) = (handle.view(), handle.store.counts());
     let pressure = f64::from(handle.store.overlay_pressure());
     [
@@ -160,6 +160,11 @@ fn gauges(handle: &super::database_loop::ReplicaHandle) -> [Row; 8] {
         ("coequal_tombstones", "Deleted documents that the local store remembers.", float(counts.tombstones)),
         ("coequal_epoch", "Epoch of the database's configuration.", float(view.epoch)),
         ("coequal_writes_in_flight", "Documents with writes under way on this node.", float(view.writes_in_flight)),
+        (
+            "coequal_undecided_documents",
+            "Documents of which something is accepted here that is not known to be chosen.",
+            float(handle.store.pending_count() as u64),
+        ),
         (
             "coequal_disk_full",
             "Whether writes are refused because the disk is full.",

@@ -16,7 +16,9 @@ mod recovery;
 mod system;
 mod tombstones;
 mod databases;
+mod copy_writer;
 mod deploy;
+mod priority;
 mod comparisons;
 mod metrics;
 mod database_loop;
@@ -25,8 +27,9 @@ mod clock;
 
 /// The steps of a deploy, for a simulation that drives them without a runtime.
 pub mod copying {
+    pub use crate::replication::copy_writer::append_chosen;
     pub use crate::replication::databases::{META_OWNER, sign};
-    pub use crate::replication::deploy::{append_chosen, range_checksum, read_range};
+    pub use crate::replication::deploy::{range_checksum, read_range};
 }
 
 pub use error::ServiceError;

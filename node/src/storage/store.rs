@@ -344,6 +344,11 @@ impl Store {
         self.live().pending.iter().take(max).cloned().collect()
     }
 
+    /// Whether a key is one of them.
+    pub fn is_pending(&self, key: &Key) -> bool {
+        self.live().pending.contains(key)
+    }
+
     /// How many such keys there are.
     pub fn pending_count(&self) -> usize {
         self.live().pending.len()

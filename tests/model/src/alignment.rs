@@ -424,6 +424,10 @@ impl World<'_> {
             let own = if site.register.is_pending() { vec![document()] } else { vec![] };
             aligning.alignment.take_own_pending(own);
         }
+        if aligning.alignment.settles_own() {
+            let pending = site.register.is_pending();
+            aligning.alignment.drop_own_decided(|_| pending);
+        }
         if !invariant_aligned_means_drained_and_settled(&aligning.alignment) {
             self.fail(format!("node {at} is aligned, and not drained or settled"));
         } else if aligning.alignment.phase() == AlignmentPhase::Aligned {

@@ -49,6 +49,10 @@ impl Aligning {
         if self.alignment.wants_own_pending() {
             self.alignment.take_own_pending(field.sites[me].pending());
         }
+        if self.alignment.settles_own() && field.rng.chance(500) {
+            let pending = field.sites[me].pending();
+            self.alignment.drop_own_decided(|key| pending.contains(key));
+        }
         if field.rng.chance(700) {
             self.pull(field, me);
         } else {

@@ -12,7 +12,12 @@ use coequal_types::{DatabaseStatus, NodeId, Progress, SynchronizationPhase};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 const ASK_AGAIN_MS: u64 = 200;
+/// A source of whose feed no more than this is left is asked for a sample before others, for so long.
+const NEAR_ENTRIES: u64 = 1_024;
+const PREFER_NEAR_MS: u64 = 400;
 const SETTLE_AT_ONCE: usize = 64;
+/// How often an alignment that settles looks which of its own keys have been decided meanwhile.
+const OWN_PENDING_EVERY_MS: u64 = 100;
 const PENDING_MAX: usize = 100_000;
 /// The alignment point lies at most this long before the change to ONLINE (G4); older samples are taken anew.
 const POINT_AGE_MAX_MS: u64 = 900;
@@ -38,6 +43,9 @@ pub(super) struct Running {
     undecided_reads: HashMap<Key, u32>,
     in_flight: HashSet<Key>,
     rate: Rate,
+    /// In monotonic milliseconds.
+    began_ms: u64,
+    look_at_own_ms: u64,
 }
 
 impl Running {
@@ -45,8 +53,10 @@ impl Running {
         &self.alignment
     }
 
-    fn new(alignment: Alignment) -> Self {
+    fn new(alignment: Alignment, began_ms: u64) -> Self {
         Self {
+            began_ms,
+            look_at_own_ms: 0,
             alignment,
             asks: BTreeMap::new(),
             sampled_at: BTreeMap::new(),
@@ -138,7 +148,7 @@ impl Replica {
         }
         let id = self.id();
         let alignment = Alignment::new(id, self.me, &self.configuration, self.new_disk);
-        self.alignment = Some(Running::new(alignment));
+        self.alignment = Some(Running::new(alignment, self.now.monotonic_ms));
         self.epoch_alignment = None;
         self.set_status(DatabaseStatus::Synchronizing);
         self.next_tick_ms = self.now.monotonic_ms;
@@ -152,7 +162,7 @@ impl Replica {
         if joins || self.is_to_complete() {
             let id = self.id();
             let alignment = Alignment::new(id, self.me, &self.configuration, self.new_disk);
-            self.epoch_alignment = Some(Running::new(alignment));
+            self.epoch_alignment = Some(Running::new(alignment, self.now.monotonic_ms));
         }
     }
 
@@ -214,7 +224,7 @@ impl Replica {
     fn step_alignment(&mut self, running: &mut Running) -> bool {
         let now_ms = self.now.monotonic_ms;
         self.give_up_silent_sources(running);
-        for node in running.alignment.to_sample() {
+        for node in self.to_ask(running) {
             let last = running.asks.get(&node).and_then(|asks| asks.last());
             let asked = last.is_some_and(|ask| now_ms.saturating_sub(ask.asked.monotonic_ms) < ASK_AGAIN_MS);
             if !asked && self.peers.get(&node).is_some_and(|peer| peer.reachable) {
@@ -235,6 +245,10 @@ impl Replica {
                 running.alignment.on_cursor(source, feed, through);
             }
         }
+        if running.alignment.settles_own() && now_ms >= running.look_at_own_ms {
+            running.look_at_own_ms = now_ms + OWN_PENDING_EVERY_MS;
+            running.alignment.drop_own_decided(|key| self.store.is_pending(key));
+        }
         let room = SETTLE_AT_ONCE.saturating_sub(running.in_flight.len());
         let keys = running.alignment.to_settle(room + running.in_flight.len());
         for key in keys.into_iter().filter(|key| !running.in_flight.contains(key)).take(room).collect::<Vec<_>>() {
@@ -244,6 +258,30 @@ impl Replica {
         let (done, _) = self.drained(running);
         running.rate.update(done, now_ms);
         running.alignment.phase() == AlignmentPhase::Aligned
+    }
+
+    /// Whether this node waits for the feeds of other sources than `source`, which would only bring the same once more.
+    pub(super) fn stands_aside(&self, source: NodeId) -> bool {
+        let running = || self.alignment.iter().chain(&self.epoch_alignment).map(Running::decision);
+        running().any(|one| one.drains_others_than(source)) && !running().any(|one| one.waits_for(source))
+    }
+
+    /// Whom to ask for a sample: at first, if they are enough, those of whose feeds little is left, as after a long alignment
+    /// whose samples have become old. The rest of the others' feeds need not be waited for.
+    fn to_ask(&self, running: &Running) -> Vec<NodeId> {
+        let mut wanted = running.alignment.to_sample();
+        let is_near = |node: &NodeId| {
+            let peer = self.peers.get(node).filter(|peer| peer.reachable);
+            peer.and_then(|peer| peer.pull.remaining).is_some_and(|remaining| remaining <= NEAR_ENTRIES)
+        };
+        let voters = self.configuration.all_voters();
+        let near = voters.iter().filter(|voter| is_near(voter)).count();
+        let are_enough = near >= running.alignment.needed().max(voters.len() / 2);
+        let is_new = self.now.monotonic_ms.saturating_sub(running.began_ms) <= PREFER_NEAR_MS;
+        if are_enough && is_new && self.configuration.joint_with.is_none() {
+            wanted.retain(is_near);
+        }
+        wanted
     }
 
     /// A source whose copy cannot be used any more may still be reached, and answers nothing: another one is needed.

@@ -144,3 +144,39 @@ fn a_node_is_not_online_before_a_quorum_has_said_how_far_its_log_was() {
     driven.passes(25);
     assert_eq!(status(&driven), DatabaseStatus::Online, "two of three remember no more than is here");
 }
+
+/// Nodes that were asked for their feed.
+fn pulled(sent: &[(NodeId, Message)]) -> Vec<NodeId> {
+    sent.iter().filter(|(_, message)| matches!(message, Message::FeedRequest { .. })).map(|(to, _)| *to).collect()
+}
+
+#[test]
+fn a_source_that_is_not_needed_is_pulled_from_seldom_until_the_other_one_is_drained() {
+    let (mut driven, numbers) = asking();
+    let other: Vec<_> = numbers.iter().filter(|(node, _)| *node == OTHER).copied().collect();
+    // The third node's sample comes too late to count.
+    let sent = answers_samples(&mut driven, other, 1_000);
+    let answers_third = |driven: &mut Driven, sent: &[(NodeId, Message)]| {
+        for (to, message) in sent {
+            if let Message::FeedRequest { request, after, .. } = message
+                && *to == THIRD
+            {
+                let (request, after, epoch) = (*request, *after, EPOCH);
+                let (through, remaining, entries) = (after + 1, 1_000, Vec::new());
+                driven.hears(
+                    THIRD,
+                    Message::FeedBatch { request, feed: FEED, after, through, remaining, entries, epoch },
+                );
+            }
+        }
+    };
+    answers_third(&mut driven, &sent);
+    let mut pulls = 0;
+    for _ in 0..80 {
+        driven.passes(25);
+        let sent = driven.sends();
+        pulls += pulled(&sent).into_iter().filter(|node| *node == THIRD).count();
+        answers_third(&mut driven, &sent);
+    }
+    assert!((3..=5).contains(&pulls), "{pulls} pulls in two seconds");
+}

@@ -300,9 +300,12 @@ impl Replica {
         let Some((register, _)) = self.load(key) else { return };
         let sequence = self.store.next_feed_sequence();
         let Some(change) = register.learn(ballot, revision, sequence) else { return };
-        if self.append_change(register, key.clone(), change).is_none() {
-            return;
+        if self.append_change(register, key.clone(), change).is_some() {
+            self.note_learned(sequence, from);
         }
+    }
+
+    pub(super) fn note_learned(&mut self, sequence: u64, from: Option<NodeId>) {
         if let Some(from) = from {
             self.origins.note(sequence, from);
         }

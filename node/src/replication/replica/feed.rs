@@ -7,17 +7,24 @@ use coequal_protocol::message::{ChosenBody, FeedEntry, Message};
 use coequal_protocol::pull_size::PullSize;
 use coequal_protocol::quorum::sources_needed;
 use coequal_protocol::record::{FeedId, LogRecord};
-use coequal_protocol::{Ballot, Key};
+use coequal_protocol::{Ballot, Key, Revision};
 use coequal_types::{DatabaseStatus, NodeId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+/// Entries of a batch at most.
 pub(super) const ENTRIES_MAX: u32 = 4096;
+/// The same where they bring their bodies: a source reads them, and a puller applies them, in one go, in a few milliseconds in
+/// which its writers wait.
+const ENTRIES_WITH_BODIES_MAX: u32 = 512;
+/// While an alignment waits for others, a source that it does not need is pulled from once in this time.
+const ASIDE_MS: u64 = 500;
 /// A pull without an answer is made again after this long; the wait doubles from the first to the last.
 const PULL_RETRY_FIRST_MS: u64 = 125;
 const PULL_RETRY_MS: u64 = 2_000;
 /// Above this distance bodies are asked for along with the entries.
 const BODIES_ABOVE_ENTRIES: u64 = 256;
-pub(super) const BODY_KEYS_MAX: usize = 4096;
+pub(super) const BODY_KEYS_MAX: usize = 512;
 
 /// This node's pull of one source.
 #[derive(Default)]
@@ -25,7 +32,11 @@ pub(super) struct Pull {
     request: Option<(u64, u64)>,
     /// How long to wait for the answer; as long as can be once the source has answered.
     patience_ms: u64,
+    /// When it was made last, in monotonic milliseconds.
+    made_ms: u64,
     size: PullSize,
+    /// Most bodies of the last batch were here already (accepted, or from another source), so the next one comes without.
+    has_bodies: bool,
     waits_for: Option<WaitingBatch>,
     /// The newest batch that reached the end of the source's feed and is applied.
     pub end: Option<(FeedId, u64)>,
@@ -60,6 +71,16 @@ pub(super) struct Batch {
     pub epoch: u64,
 }
 
+/// What an entry of a feed meant here.
+enum Taken {
+    /// Its body was here, whether or not it was known to be chosen.
+    Known,
+    /// It brought a body that was not here.
+    WithBody,
+    /// Its body is not here, and has to be asked for.
+    Missing(Key, Ballot),
+}
+
 impl Replica {
     fn cursor(&self, source: NodeId) -> (FeedId, u64) {
         self.store.cursor(source).unwrap_or((0, 0))
@@ -77,6 +98,7 @@ impl Replica {
     fn pull_from(&mut self, source: NodeId) {
         let now_ms = self.now.monotonic_ms;
         let aligned = self.status == DatabaseStatus::Online;
+        let stands_aside = self.stands_aside(source);
         let Some(peer) = self.peers.get_mut(&source).filter(|peer| peer.reachable) else { return };
         if let Some(waiting) = &peer.pull.waits_for {
             if now_ms.saturating_sub(waiting.asked_ms) < PULL_RETRY_MS {
@@ -88,15 +110,21 @@ impl Replica {
         if peer.pull.request.is_some_and(|(_, sent_ms)| now_ms.saturating_sub(sent_ms) < peer.pull.patience_ms) {
             return;
         }
+        if stands_aside && now_ms.saturating_sub(peer.pull.made_ms) < ASIDE_MS {
+            return;
+        }
         if peer.pull.request.is_some() {
             peer.pull.size.unanswered();
         }
         peer.pull.patience_ms = (peer.pull.patience_ms * 2).clamp(PULL_RETRY_FIRST_MS, PULL_RETRY_MS);
-        let bodies = !aligned || peer.pull.remaining.unwrap_or(u64::MAX) > BODIES_ABOVE_ENTRIES;
+        let is_far = !aligned || peer.pull.remaining.unwrap_or(u64::MAX) > BODIES_ABOVE_ENTRIES;
+        let bodies = is_far && !peer.pull.has_bodies;
+        let entries_max = if bodies { ENTRIES_WITH_BODIES_MAX } else { ENTRIES_MAX };
         let bytes_max = peer.pull.size.bytes();
         let request = self.id();
         if let Some(peer) = self.peers.get_mut(&source) {
             peer.pull.request = Some((request, now_ms));
+            peer.pull.made_ms = now_ms;
         }
         let (feed, after) = self.cursor(source);
         let own_feed = self.store.feed_id();
@@ -104,16 +132,7 @@ impl Replica {
         let durable = if self.own_disk.may_vote() { self.store.durable() } else { 0 };
         self.send(
             source,
-            Message::FeedRequest {
-                request,
-                feed,
-                after,
-                entries_max: ENTRIES_MAX,
-                bytes_max,
-                bodies,
-                own_feed,
-                durable,
-            },
+            Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies, own_feed, durable },
         );
     }
 
@@ -139,9 +158,16 @@ impl Replica {
         peer.pull.remaining = Some(batch.remaining);
         peer.pull.size.answered(self.now.monotonic_ms.saturating_sub(asked_ms), batch.remaining > 0);
         peer.pull.patience_ms = PULL_RETRY_MS;
-        let mut missing = Vec::new();
+        let (count, mut lacked, mut missing) = (entries.len(), 0, Vec::new());
         for entry in entries {
-            missing.extend(self.take_entry(from, entry));
+            match self.take_entry(from, entry) {
+                Taken::Known => {}
+                Taken::WithBody => lacked += 1,
+                Taken::Missing(key, ballot) => missing.push((key, ballot)),
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(&from).filter(|_| count > 0) {
+            peer.pull.has_bodies = lacked + missing.len() < count.div_ceil(2);
         }
         if !self.takes_writes() {
             return;
@@ -159,27 +185,43 @@ impl Replica {
         self.ask_bodies(from, waiting);
     }
 
-    /// Learns an entry; gives back key and ballot if its body has to be asked for.
-    fn take_entry(&mut self, from: NodeId, entry: FeedEntry) -> Option<(Key, Ballot)> {
-        let (register, _) = self.load(&entry.key)?;
-        self.observe(entry.ballot);
-        if entry.ballot <= register.chosen_ballot() || self.guard().is_stale(&register, entry.ballot) {
-            return None;
+    /// Learns an entry.
+    fn take_entry(&mut self, from: NodeId, entry: FeedEntry) -> Taken {
+        let FeedEntry { key, ballot, sequence: _, revision } = entry;
+        if let Some(revision) = revision {
+            return self.take_revision(from, key, ballot, &revision);
         }
-        if entry.revision.is_none() && register.needs_body(entry.ballot) {
-            return Some((entry.key, entry.ballot));
+        let Some((register, _)) = self.load(&key) else { return Taken::Known };
+        self.observe(ballot);
+        if ballot <= register.chosen_ballot() || self.guard().is_stale(&register, ballot) {
+            return Taken::Known;
         }
-        self.learn_from_feed(from, &entry.key, entry.ballot, entry.revision.as_ref());
-        None
+        if register.needs_body(ballot) {
+            return Taken::Missing(key, ballot);
+        }
+        self.learn_from_feed(from, &key, ballot, None);
+        Taken::Known
     }
 
-    fn learn_from_feed(
-        &mut self,
-        from: NodeId,
-        key: &Key,
-        ballot: Ballot,
-        revision: Option<&std::sync::Arc<coequal_protocol::Revision>>,
-    ) {
+    /// Learns an entry that brings its revision, as they come to a node that was away: there are many, and each is wanted once.
+    fn take_revision(&mut self, from: NodeId, key: Key, ballot: Ballot, revision: &Arc<Revision>) -> Taken {
+        let Some(register) = self.read(&key) else { return Taken::Known };
+        self.observe(ballot);
+        if ballot <= register.chosen_ballot() || self.guard().is_stale(&register, ballot) {
+            return Taken::Known;
+        }
+        self.slots.forget_recent_below(&key, ballot);
+        let taken = if register.needs_body(ballot) { Taken::WithBody } else { Taken::Known };
+        let sequence = self.store.next_feed_sequence();
+        if let Some(change) = register.learn(ballot, Some(revision), sequence)
+            && self.append_read(register, key, change).is_some()
+        {
+            self.note_learned(sequence, Some(from));
+        }
+        taken
+    }
+
+    fn learn_from_feed(&mut self, from: NodeId, key: &Key, ballot: Ballot, revision: Option<&Arc<Revision>>) {
         self.slots.forget_recent_below(key, ballot);
         self.learn(key, ballot, revision, Some(from));
     }

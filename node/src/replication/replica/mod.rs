@@ -36,6 +36,8 @@ mod forwards_test;
 mod rounds_test;
 #[cfg(test)]
 mod alignment_test;
+#[cfg(test)]
+mod serving_test;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 
@@ -386,6 +388,7 @@ impl Replica {
             peer.pull = feed::Pull::default();
             self.resend_to(node);
         } else {
+            peer.serve.forget_ahead();
             self.lose_source(node);
             self.ask_others_than(node);
         }

@@ -77,6 +77,33 @@ impl Replica {
         }
     }
 
+    /// Records a change of a register that was just read with [`Replica::read`]: nobody is about to ask for it again.
+    pub(super) fn append_read(&mut self, read: Register, key: Key, change: Change) -> Option<Lsn> {
+        self.loaded.forget(&key);
+        match self.store.append_to(Some(read), LogRecord::Register { key, change }) {
+            Ok(lsn) => Some(lsn),
+            Err(error) => {
+                self.on_storage_error(&error);
+                None
+            }
+        }
+    }
+
+    /// A register without what is collected, as [`Replica::load`] gives it, but it does not stay at hand for that.
+    pub(super) fn read(&mut self, key: &Key) -> Option<Register> {
+        if let Some(found) = self.loaded.get(key) {
+            let found = found.clone();
+            return self.clear(key, found).map(|(register, _)| register);
+        }
+        match self.store.register(key) {
+            Ok(found) => self.clear(key, found).map(|(register, _)| register),
+            Err(error) => {
+                self.on_storage_error(&error);
+                None
+            }
+        }
+    }
+
     /// A register, and the log row that touched it last, without what is collected.
     pub(super) fn load(&mut self, key: &Key) -> Option<(Register, Lsn)> {
         if let Some(found) = self.loaded.get(key) {

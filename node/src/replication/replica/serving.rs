@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 const HOLD_MS: u64 = 500;
 const BODY_BYTES_MAX: usize = 4 << 20;
 const ORIGINS_MAX: usize = 65_536;
+/// How often what a peer that catches up still lacks is counted.
+const COUNT_EVERY_MS: u64 = 250;
 /// How often the peers' confirmed cursors are noted down, for the queue depth after a restart.
 const CONFIRMED_NOTE_MS: u64 = 5_000;
 const META_CONFIRMED: &str = "confirmed:";
@@ -25,6 +27,62 @@ pub(super) struct Serve {
     pub confirmed: Option<(FeedId, u64)>,
     noted: Option<(FeedId, u64)>,
     note_at_ms: u64,
+    ahead: Ahead,
+    counted: Option<Counted>,
+}
+
+impl Serve {
+    /// Whether there is something to read ahead for this peer.
+    fn is_behind(&self) -> bool {
+        self.pending.is_none() && matches!(self.ahead, Ahead::Wanted(_))
+    }
+
+    /// What was read ahead takes memory, and nobody comes for it.
+    pub fn forget_ahead(&mut self) {
+        self.ahead = Ahead::Nothing;
+    }
+}
+
+/// What a peer that catches up will ask for next: it is read while the peer applies what it has got.
+#[derive(Default)]
+enum Ahead {
+    #[default]
+    Nothing,
+    Wanted(Wish),
+    Read(Wish, Piece),
+}
+
+/// What is asked for of this feed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Wish {
+    after: u64,
+    entries_max: usize,
+    bytes_max: usize,
+    bodies: bool,
+}
+
+impl Wish {
+    /// Whether what was read for this wish answers `other`.
+    fn is_part_of(self, other: Self) -> bool {
+        let smaller = self.entries_max <= other.entries_max && self.bytes_max <= other.bytes_max;
+        self.after == other.after && self.bodies == other.bodies && smaller
+    }
+}
+
+/// A piece of this feed as it was in `epoch`.
+struct Piece {
+    epoch: u64,
+    entries: Vec<FeedEntry>,
+    through: u64,
+    remaining: u64,
+}
+
+/// How many live entries lay behind a place in the feed, and when they were counted.
+#[derive(Clone, Copy)]
+struct Counted {
+    behind: u64,
+    remaining: u64,
+    at_ms: u64,
 }
 
 /// A feed request as it came.
@@ -86,6 +144,11 @@ impl Replica {
             })
         };
         let nodes: Vec<NodeId> = self.peers.iter().filter(|(_, p)| ready(&p.serve)).map(|(node, _)| *node).collect();
+        // What was sent before goes out first: reading ahead begins in a later turn.
+        let behind = self.peers.iter().find(|(_, peer)| peer.serve.is_behind()).map(|(node, _)| *node);
+        if let Some(node) = behind {
+            self.read_ahead(node);
+        }
         for node in nodes {
             let Some((request, _)) = self.peers.get_mut(&node).and_then(|peer| peer.serve.pending.take()) else {
                 continue;
@@ -94,48 +157,106 @@ impl Replica {
         }
     }
 
+    fn read_ahead(&mut self, to: NodeId) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        let Ahead::Wanted(wish) = std::mem::take(&mut peer.serve.ahead) else { return };
+        let Some(piece) = self.read_piece(to, wish) else { return };
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.serve.ahead = Ahead::Read(wish, piece);
+        }
+    }
+
     fn serve(&mut self, to: NodeId, request: &Request) {
-        let (feed, head) = (self.store.feed_id(), self.store.feed_head());
+        let feed = self.store.feed_id();
         let fits = request.feed == feed || broken(Fault::CursorOfAnotherFeed);
-        let after = if fits { request.after } else { 0 };
-        let entries_max = request.entries_max.min(ENTRIES_MAX) as usize;
+        let wish = Wish {
+            after: if fits { request.after } else { 0 },
+            entries_max: request.entries_max.min(ENTRIES_MAX) as usize,
+            bytes_max: request.bytes_max as usize,
+            bodies: request.bodies,
+        };
+        let ahead = self.peers.get_mut(&to).map_or(Ahead::Nothing, |peer| std::mem::take(&mut peer.serve.ahead));
+        let piece = match ahead {
+            // Of another epoch, it may have what was collected since. A wish that grew gets the rest with the next one.
+            Ahead::Read(read, piece) if piece.epoch == self.configuration.epoch && read.is_part_of(wish) => Some(piece),
+            _ => self.read_piece(to, wish),
+        };
+        let Some(Piece { epoch, entries, through, remaining }) = piece else { return };
+        if let Some(peer) = self.peers.get_mut(&to).filter(|_| remaining > 0) {
+            peer.serve.ahead = Ahead::Wanted(Wish { after: through, ..wish });
+        }
+        let (request, after) = (request.request, wish.after);
+        self.send(to, Message::FeedBatch { request, feed, after, through, remaining, entries, epoch });
+    }
+
+    /// `None` when the store failed.
+    fn read_piece(&mut self, to: NodeId, wish: Wish) -> Option<Piece> {
+        let Wish { after, entries_max, bytes_max, bodies } = wish;
+        let head = self.store.feed_head();
         let found = match self.store.feed_after(after, entries_max) {
             Ok(found) => found,
-            Err(error) => return self.on_storage_error(&error),
+            Err(error) => {
+                self.on_storage_error(&error);
+                return None;
+            }
         };
         let complete = found.len() < entries_max;
         let mut through = if complete { head.max(after) } else { after };
-        let (mut entries, mut bytes) = (Vec::with_capacity(found.len()), 0);
+        let (mut entries, mut bytes, mut passed) = (Vec::with_capacity(found.len()), 0, 0);
         for (sequence, key) in found {
-            if bytes > request.bytes_max as usize {
+            if bytes > bytes_max {
                 through = entries.last().map_or(after, |entry: &FeedEntry| entry.sequence);
                 break;
             }
             if !complete {
                 through = sequence;
             }
+            passed += 1;
             if self.origins.of(sequence) == Some(to) {
                 continue;
             }
             let held = match self.store.chosen(&key) {
                 Ok(Some(held)) => held,
                 Ok(None) => continue,
-                Err(error) => return self.on_storage_error(&error),
+                Err(error) => {
+                    self.on_storage_error(&error);
+                    return None;
+                }
             };
             bytes += 64 + key.as_bytes().len();
-            let revision = request.bodies.then(|| {
+            let revision = bodies.then(|| {
                 bytes += held.revision.body.as_ref().map_or(0, bytes::Bytes::len);
                 held.revision
             });
             entries.push(FeedEntry { key, ballot: held.ballot, sequence, revision });
         }
-        let remaining = if through >= head { Ok(0) } else { self.store.feed_count_after(through) };
-        let remaining = match remaining {
-            Ok(remaining) => remaining,
-            Err(error) => return self.on_storage_error(&error),
+        let remaining = if through >= head { 0 } else { self.remaining(to, after, through, passed)? };
+        Some(Piece { epoch: self.configuration.epoch, entries, through, remaining })
+    }
+
+    /// How many live entries lie behind `through`, which is not the end: counted a few times a second, between that those that
+    /// were `passed` since `after` are subtracted. `None` when the store failed.
+    fn remaining(&mut self, to: NodeId, after: u64, through: u64, passed: u64) -> Option<u64> {
+        let now_ms = self.now.monotonic_ms;
+        let lately =
+            |counted: &Counted| counted.behind == after && now_ms.saturating_sub(counted.at_ms) < COUNT_EVERY_MS;
+        let last = self.peers.get(&to).and_then(|peer| peer.serve.counted).filter(lately);
+        let counted = match last {
+            Some(Counted { remaining, at_ms, .. }) => {
+                Counted { behind: through, remaining: remaining.saturating_sub(passed).max(1), at_ms }
+            }
+            None => match self.store.feed_count_after(through) {
+                Ok(remaining) => Counted { behind: through, remaining, at_ms: now_ms },
+                Err(error) => {
+                    self.on_storage_error(&error);
+                    return None;
+                }
+            },
         };
-        let (request, epoch) = (request.request, self.configuration.epoch);
-        self.send(to, Message::FeedBatch { request, feed, after, through, remaining, entries, epoch });
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.serve.counted = Some(counted);
+        }
+        Some(counted.remaining)
     }
 
     pub(super) fn on_body_request(&mut self, from: NodeId, keys: Vec<Key>) {
@@ -172,8 +293,12 @@ impl Replica {
             .collect()
     }
 
-    /// When the first of the requests that are held is answered at the latest, in monotonic milliseconds.
+    /// When the first of the requests that are held is answered at the latest, or something is read ahead, in monotonic
+    /// milliseconds.
     pub(super) fn held_until_ms(&self) -> u64 {
+        if self.peers.values().any(|peer| peer.serve.is_behind()) {
+            return self.now.monotonic_ms;
+        }
         let held = self.peers.values().filter_map(|peer| peer.serve.pending.as_ref());
         held.map(|(_, since_ms)| since_ms + HOLD_MS).min().unwrap_or(u64::MAX)
     }

@@ -1,0 +1,138 @@
+//! What a peer that catches up will ask for next is read while it applies what it has got, and is never of another time.
+
+use super::Event;
+use super::driven_test::{Driven, EPOCH, OTHER, configuration};
+use coequal_protocol::message::{FeedEntry, Message};
+use coequal_protocol::record::{Change, LogRecord};
+use coequal_protocol::{Ballot, Key, Revision};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const DOCUMENTS: u64 = 1_200;
+const ONE_GO: usize = 512;
+
+fn named(number: u64) -> Key {
+    Key::of("things", &format!("{number:05}"))
+}
+
+/// Version `version` of a document, chosen by the other nodes.
+fn chooses(driven: &Driven, number: u64, version: u64) {
+    let ballot = Ballot::ordinary((1_740_000_000_000 << 16) + version, OTHER, 1);
+    let revision = Arc::new(Revision { version, stamp: ballot, body: Some("{}".into()), history: Vec::new() });
+    let change = Change::Chosen { ballot, feed_sequence: driven.store.next_feed_sequence(), revision: Some(revision) };
+    driven.store.append(LogRecord::Register { key: named(number), change }).unwrap();
+}
+
+fn filled() -> Driven {
+    let mut driven = Driven::voting(configuration(EPOCH, 3));
+    (0..DOCUMENTS).for_each(|number| chooses(&driven, number, 1));
+    driven.commit();
+    driven.reaches(OTHER, true);
+    driven.sends();
+    driven
+}
+
+struct Batch {
+    entries: Vec<FeedEntry>,
+    through: u64,
+    remaining: u64,
+    epoch: u64,
+}
+
+/// The answer to a pull, in the turn in which it comes.
+fn pulls(driven: &mut Driven, request: u64, after: u64) -> Batch {
+    let feed = driven.store.feed_id();
+    let (entries_max, bytes_max) = (ONE_GO as u32, 1 << 20);
+    driven.hears(
+        OTHER,
+        Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies: true, own_feed: 0, durable: 0 },
+    );
+    turn(driven);
+    let answer = driven.sends().into_iter().find_map(|(_, message)| match message {
+        Message::FeedBatch { request: number, after: from, through, remaining, entries, epoch, .. }
+            if number == request && from == after =>
+        {
+            Some(Batch { entries, through, remaining, epoch })
+        }
+        _ => None,
+    });
+    answer.expect("an answer")
+}
+
+/// One turn of the loop, at the same time.
+fn turn(driven: &mut Driven) {
+    driven.handle(Event::Tick);
+    driven.passes(1);
+}
+
+#[test]
+fn the_next_piece_is_read_before_it_is_asked_for() {
+    let mut driven = filled();
+    let first = pulls(&mut driven, 1, 0);
+    assert_eq!((first.entries.len(), first.remaining), (ONE_GO, DOCUMENTS - ONE_GO as u64));
+    assert!(driven.replica.next_due_ms() <= driven.now_ms, "the next turn comes at once");
+    turn(&mut driven);
+    assert!(driven.replica.next_due_ms() > driven.now_ms, "there is nothing to be read any more");
+    // A document of the piece is written again: what was read is from before that, and its newest revision comes later.
+    let again = ONE_GO as u64 + 5;
+    chooses(&driven, again, 2);
+    driven.commit();
+    let second = pulls(&mut driven, 2, first.through);
+    let version = |batch: &Batch, number: u64| {
+        let found = batch.entries.iter().find(|entry| entry.key == named(number));
+        found.and_then(|entry| entry.revision.as_ref()).map(|revision| revision.version)
+    };
+    assert_eq!(version(&second, again), Some(1), "this piece was read before");
+    assert!(second.remaining > 0);
+    turn(&mut driven);
+    let third = pulls(&mut driven, 3, second.through);
+    assert_eq!((version(&third, again), third.remaining), (Some(2), 0));
+    let mut seen = BTreeMap::new();
+    for entry in [first, second, third].into_iter().flat_map(|batch| batch.entries) {
+        seen.insert(entry.key, entry.revision.unwrap().version);
+    }
+    assert_eq!(seen.len() as u64, DOCUMENTS);
+    assert_eq!(seen.values().filter(|version| **version == 2).count(), 1);
+}
+
+#[test]
+fn a_pull_from_elsewhere_is_not_answered_with_what_was_read() {
+    let mut driven = filled();
+    let first = pulls(&mut driven, 1, 0);
+    turn(&mut driven);
+    // The peer came back from an older disk.
+    let anew = pulls(&mut driven, 2, 0);
+    assert_eq!(anew.through, first.through);
+    assert_eq!(anew.entries.first().map(|entry| entry.key.clone()), Some(named(0)));
+}
+
+#[test]
+fn what_was_read_in_a_former_epoch_is_read_again() {
+    let mut driven = filled();
+    let first = pulls(&mut driven, 1, 0);
+    turn(&mut driven);
+    let again = ONE_GO as u64 + 5;
+    chooses(&driven, again, 2);
+    driven.adopts(configuration(EPOCH + 1, 3));
+    driven.commit();
+    let second = pulls(&mut driven, 2, first.through);
+    assert_eq!(second.epoch, EPOCH + 1);
+    assert!(second.entries.iter().all(|entry| entry.key != named(again)), "it stands at the end of the feed now");
+}
+
+#[test]
+fn what_is_said_to_remain_is_right_at_the_end_and_about_right_before() {
+    let mut driven = filled();
+    let (mut after, mut left, mut request) = (0, DOCUMENTS, 0);
+    loop {
+        request += 1;
+        let batch = pulls(&mut driven, request, after);
+        left -= batch.entries.len() as u64;
+        assert_eq!(batch.remaining, left);
+        after = batch.through;
+        if left == 0 {
+            break;
+        }
+    }
+    assert_eq!(after, driven.store.feed_head());
+}
