@@ -149,7 +149,9 @@ impl Alignment {
             return false;
         }
         if !broken(Fault::SourcePendingUnsettled) {
-            sample.pending.iter().for_each(|key| drop(self.own.remove(key)));
+            for key in &sample.pending {
+                self.own.remove(key);
+            }
             self.unsettled.extend(sample.pending.iter().cloned());
         }
         if sample.behind == 0 {
@@ -249,7 +251,7 @@ impl Alignment {
             AlignmentPhase::Connecting
         } else if self.drained.len() < self.needed && !broken(Fault::OnlineUndrained) {
             AlignmentPhase::Draining
-        } else if !(self.unsettled.is_empty() && self.own.is_empty()) && !broken(Fault::OnlineUnsettled) {
+        } else if (!self.unsettled.is_empty() || !self.own.is_empty()) && !broken(Fault::OnlineUnsettled) {
             AlignmentPhase::Settling
         } else {
             AlignmentPhase::Aligned
