@@ -46,7 +46,7 @@ func parse(arguments []string) (settings, error) {
 	flags.IntVar(&s.keys, "keys", 10_000, "documents that reads and updates choose from")
 	flags.StringVar(&s.out, "out", "bench/results", "folder for table.md, results.json and the plots")
 	flags.StringVar(&s.data, "data", "", "folder on the disk that is measured (default: a temporary one under -out)")
-	flags.StringVar(&s.programs, "programs", "target/release", "folder of coequal-operator and coequal-node")
+	flags.StringVar(&s.programs, "programs", "target/dist", "folder of coequal-operator and coequal-node")
 	flags.StringVar(&s.only, "only", "", "only workloads and steps whose name contains this, or one of several as a|b; \"alone\" is in all names of steps")
 	flags.BoolVar(&s.smoke, "smoke", false, "one short round of a few workloads: does the benchmark still work?")
 	flags.BoolVar(&s.gaps, "kill", true, "also measure the gap in writes when a node is killed")
