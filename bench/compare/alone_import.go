@@ -18,6 +18,8 @@ var usual = shape{lines: 500, connections: 9}
 const (
 	// leastSlice and mostSlice are the parts of all documents that a shape is tried with.
 	leastSlice, mostSlice = 50, 20
+	// toldEvery is how often a long import says where it is.
+	toldEvery = 10 * time.Second
 	// caughtUpWithin bounds the wait for all nodes to hold the same.
 	caughtUpWithin = 5 * time.Minute
 )
@@ -151,7 +153,19 @@ func (a *alone) load(from, to int, shape shape, nodes ...int) (time.Duration, er
 			}
 		})
 	}
-	group.Wait()
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	for waiting := true; waiting; {
+		select {
+		case <-done:
+			waiting = false
+		case <-time.After(toldEvery):
+			a.progress("%d of %d documents", min(int(next.Load()), to)-from, to-from)
+		}
+	}
 	took := time.Since(begun)
 	a.written += to - from
 	return took, errors.Join(append(failures, a.ctx.Err())...)
