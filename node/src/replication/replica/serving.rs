@@ -177,8 +177,7 @@ impl Replica {
         };
         let ahead = self.peers.get_mut(&to).map_or(Ahead::Nothing, |peer| std::mem::take(&mut peer.serve.ahead));
         let piece = match ahead {
-            // Of another epoch, it may have what was collected since. A wish that grew gets the rest with the next one.
-            Ahead::Read(read, piece) if piece.epoch == self.configuration.epoch && read.is_part_of(wish) => Some(piece),
+            Ahead::Read(read, piece) if read.is_part_of(wish) && self.is_as_good_as_new(&piece) => Some(piece),
             _ => self.read_piece(to, wish),
         };
         let Some(Piece { epoch, entries, through, remaining }) = piece else { return };
@@ -187,6 +186,13 @@ impl Replica {
         }
         let (request, after) = (request.request, wish.after);
         self.send(to, Message::FeedBatch { request, feed, after, through, remaining, entries, epoch });
+    }
+
+    /// Whether what was read before may be sent now. Of another epoch, it may have what was collected since. And if it reached
+    /// the end of the feed, which has grown, whoever gets it would take it for the end when it asked.
+    fn is_as_good_as_new(&self, piece: &Piece) -> bool {
+        let tells_the_end = piece.remaining == 0 && piece.through < self.store.feed_head();
+        piece.epoch == self.configuration.epoch && !tells_the_end
     }
 
     /// `None` when the store failed.

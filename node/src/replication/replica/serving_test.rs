@@ -95,6 +95,21 @@ fn the_next_piece_is_read_before_it_is_asked_for() {
     assert_eq!(seen.values().filter(|version| **version == 2).count(), 1);
 }
 
+/// By the end of a feed its reader counts as fresh as of its request (`Coequal-Age`), and as aligned.
+#[test]
+fn what_reached_the_end_before_the_feed_grew_is_read_again() {
+    let mut driven = filled();
+    let first = pulls(&mut driven, 1, 0);
+    turn(&mut driven);
+    let second = pulls(&mut driven, 2, first.through);
+    turn(&mut driven);
+    chooses(&driven, DOCUMENTS, 1);
+    driven.commit();
+    let third = pulls(&mut driven, 3, second.through);
+    assert_eq!((third.remaining, third.through), (0, driven.store.feed_head()));
+    assert!(third.entries.iter().any(|entry| entry.key == named(DOCUMENTS)));
+}
+
 #[test]
 fn a_pull_from_elsewhere_is_not_answered_with_what_was_read() {
     let mut driven = filled();
