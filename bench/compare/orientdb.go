@@ -95,7 +95,12 @@ func (o *orient) begin() error {
 			return err
 		}
 	}
-	for _, statement := range []string{"CREATE CLASS items CLUSTERS 3", "CREATE PROPERTY items.k STRING",
+	// It may say that a cluster of the class is not there yet on a node, and has made the class all the same.
+	made := func() error { return o.sql(0, "CREATE CLASS items IF NOT EXISTS CLUSTERS 3") }
+	if err := until("class items is made", time.Minute, made); err != nil {
+		return err
+	}
+	for _, statement := range []string{"CREATE PROPERTY items.k STRING",
 		"CREATE PROPERTY items.v STRING", "CREATE INDEX items.k UNIQUE"} {
 		if err := o.sql(0, statement); err != nil {
 			return err
