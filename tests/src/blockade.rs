@@ -16,6 +16,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// Connections that wait to be told whose they are.
 const QUESTIONS_MAX: usize = 1024;
 
+/// A process dials from its first moment on and is made known a moment later: who is not found is looked for again.
+const LOOKS_MAX: usize = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+
 /// How a direction is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -168,10 +172,10 @@ impl View {
         (delay, arriving)
     }
 
-    /// The node whose process holds the socket that is bound to a local port.
-    async fn owner(&self, port: u16) -> Option<usize> {
+    /// The node whose process holds the other end of a connection.
+    async fn owner(&self, ends: Ends) -> Option<usize> {
         let (answer, answered) = oneshot::channel();
-        self.owners.send((port, answer)).await.ok()?;
+        self.owners.send((ends, answer)).await.ok()?;
         answered.await.ok()?
     }
 
@@ -192,11 +196,12 @@ impl View {
 }
 
 async fn accept(listener: TcpListener, to: usize, target: String, view: View) {
+    let here = listener.local_addr().expect("address").port();
     while let Ok((stream, peer)) = listener.accept().await {
         let (target, mut view) = (target.clone(), view.clone());
         tokio::spawn(async move {
-            // A process that has just ended or is not known is nobody's: what it sends passes.
-            let from = view.owner(peer.port()).await.unwrap_or(usize::MAX);
+            // A process that has just ended is nobody: its connection ends as well.
+            let Some(from) = view.owner((peer.port(), here)).await else { return };
             // A connection needs both directions to come into being.
             if !(view.passes(from, to).await && view.passes(to, from).await) {
                 return;
@@ -251,35 +256,54 @@ async fn pump(mut input: OwnedReadHalf, mut output: OwnedWriteHalf, from: usize,
     }
 }
 
-/// Who asks which node has dialled from a local port.
-type Question = (u16, oneshot::Sender<Option<usize>>);
+/// The local and the remote port of whoever has dialled: the system gives one local port to several connections if they go
+/// to different places.
+type Ends = (u16, u16);
+
+/// Who asks which node has dialled.
+type Question = (Ends, oneshot::Sender<Option<usize>>);
 
 /// Answers all that wait by one look at the machine's tables: after a restart of everything all nodes dial at once, and a
 /// look for each of them takes longer on a busy machine than they wait for each other.
 async fn answer_owners(mut questions: mpsc::Receiver<Question>, rules: Arc<Mutex<Rules>>) {
     let mut waiting = Vec::new();
     while questions.recv_many(&mut waiting, QUESTIONS_MAX).await > 0 {
-        let pids = rules.lock().unwrap_or_else(PoisonError::into_inner).pids.clone();
-        let asked = std::mem::take(&mut waiting);
-        let answered = tokio::task::spawn_blocking(move || {
-            let (inodes, nodes) = (inodes(), sockets(&pids));
-            for (port, answer) in asked {
-                let node = inodes.get(&port).and_then(|inode| nodes.get(inode).copied());
-                _ = answer.send(node);
+        let mut asked = std::mem::take(&mut waiting);
+        for _ in 0..LOOKS_MAX {
+            let pids = rules.lock().unwrap_or_else(PoisonError::into_inner).pids.clone();
+            let looked = tokio::task::spawn_blocking(move || answer_found(asked, &pids));
+            asked = looked.await.expect("the tables can be read");
+            if asked.is_empty() {
+                break;
             }
-        });
-        answered.await.expect("the tables can be read");
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        // Whom nobody owns by now has ended: its question is dropped, which is an answer.
     }
 }
 
-/// The sockets that are bound to local ports of this machine and belong to a process.
-fn inodes() -> HashMap<u16, String> {
+/// Answers those that one look at the tables finds; returns the others.
+fn answer_found(asked: Vec<Question>, pids: &HashMap<usize, i32>) -> Vec<Question> {
+    let (inodes, nodes) = (inodes(), sockets(pids));
+    let mut others = Vec::new();
+    for (ends, answer) in asked {
+        match inodes.get(&ends).and_then(|inode| nodes.get(inode).copied()) {
+            Some(node) => _ = answer.send(Some(node)),
+            None => others.push((ends, answer)),
+        }
+    }
+    others
+}
+
+/// The connections of this machine that belong to a process.
+fn inodes() -> HashMap<Ends, String> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = |address: &str| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok();
     let rows = table.lines().skip(1).filter_map(|line| {
         let mut fields = line.split_whitespace();
-        let (_, port) = fields.nth(1)?.rsplit_once(':')?;
-        let inode = fields.nth(7).filter(|inode| *inode != "0")?;
-        Some((u16::from_str_radix(port, 16).ok()?, inode.to_owned()))
+        let ends = (port(fields.nth(1)?)?, port(fields.next()?)?);
+        let inode = fields.nth(6).filter(|inode| *inode != "0")?;
+        Some((ends, inode.to_owned()))
     });
     rows.collect()
 }
@@ -298,4 +322,33 @@ fn sockets(pids: &HashMap<usize, i32>) -> HashMap<String, usize> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpSocket;
+
+    /// The system gives one local port to connections of two processes if they go to different places.
+    #[tokio::test]
+    async fn connections_that_share_a_local_port_are_told_apart() {
+        let mut local = "127.0.0.1:0".parse().expect("an address");
+        let (mut open, mut found) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let target = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let reached = target.local_addr().expect("address");
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.set_reuseaddr(true).expect("an option");
+            socket.bind(local).expect("a port for both");
+            let (stream, accepted) = tokio::join!(socket.connect(reached), target.accept());
+            let stream = stream.expect("a connection");
+            local = stream.local_addr().expect("address");
+            open.push((stream, accepted.expect("its other end")));
+            found.push((local.port(), reached.port()));
+        }
+        assert_eq!(found[0].0, found[1].0);
+        let inodes = inodes();
+        let [one, other] = [inodes.get(&found[0]), inodes.get(&found[1])];
+        assert!(one.is_some() && other.is_some() && one != other, "{one:?} {other:?}");
+    }
 }
