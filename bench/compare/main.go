@@ -130,6 +130,18 @@ func run(ctx context.Context, s settings) error {
 	return nil
 }
 
+// tries: so many clusters of a system are started for one measurement if it stands still in them.
+const tries = 3
+
+// running is a system under its workloads.
+type running struct {
+	ctx     context.Context
+	s       settings
+	name    string
+	system  system
+	results *results
+}
+
 // measureSystem starts a system, runs every workload over it, and ends it.
 func measureSystem(ctx context.Context, s settings, name string, round int, results *results) error {
 	chosen := workloads(s)
@@ -138,21 +150,18 @@ func measureSystem(ctx context.Context, s settings, name string, round int, resu
 		return nil
 	}
 	begun := time.Now()
-	system, err := start(name, s)
-	if err != nil {
+	r := &running{ctx: ctx, s: s, name: name, results: results}
+	defer r.stop()
+	if err := r.begin(); err != nil {
 		return err
 	}
-	defer system.stop()
-	results.describe(name, system.describe())
-	fmt.Printf("round %d of %d: %s runs after %.1f s\n", round+1, s.rounds, name, time.Since(begun).Seconds())
-	if err := fill(ctx, system, s.keys); err != nil {
-		return fmt.Errorf("filling: %w", err)
-	}
+	results.describe(name, r.system.describe())
+	fmt.Printf("round %d of %d: %s runs and has its documents after %.1f s\n", round+1, s.rounds, name, time.Since(begun).Seconds())
 	for _, w := range chosen {
-		if !system.can(w.kind) {
+		if !r.system.can(w.kind) {
 			continue
 		}
-		measured, err := measure(ctx, system, w, s)
+		measured, err := r.measure(w)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.name(), err)
 		}
@@ -161,7 +170,7 @@ func measureSystem(ctx context.Context, s settings, name string, round int, resu
 	}
 	if gaps {
 		// (With OrientDB all clients are on node 0, which stays.)
-		gap, err := killGap(ctx, system, s, 2)
+		gap, err := killGap(ctx, r.system, s, 2)
 		if err != nil {
 			return fmt.Errorf("kill -9: %w", err)
 		}
@@ -169,4 +178,50 @@ func measureSystem(ctx context.Context, s settings, name string, round int, resu
 		fmt.Printf("  %-9s %-42s %s\n", name, "kill -9 of a node", gap)
 	}
 	return nil
+}
+
+func (r *running) stop() {
+	if r.system != nil {
+		r.system.stop()
+		r.system = nil
+	}
+}
+
+// begin starts the system afresh, with its documents.
+func (r *running) begin() error {
+	for try := 1; ; try++ {
+		r.stop()
+		var err error
+		if r.system, err = start(r.name, r.s); err != nil {
+			r.system = nil
+			return err
+		}
+		if err = fill(r.ctx, r.system, r.s.keys); err == nil {
+			return nil
+		}
+		if try == tries || r.ctx.Err() != nil {
+			return fmt.Errorf("filling: %w", err)
+		}
+		r.stalled("while its documents were written: " + short(err))
+	}
+}
+
+// measure runs one workload; over another cluster where this one stands still, so that the figures are those of a system
+// that works. How often that was stands in the results.
+func (r *running) measure(w workload) (measured, error) {
+	for try := 1; ; try++ {
+		m, err := measure(r.ctx, r.system, w, r.s)
+		if err != nil || !m.stoodStill(w) || try == tries {
+			return m, err
+		}
+		r.stalled(w.name())
+		if err := r.begin(); err != nil {
+			return m, err
+		}
+	}
+}
+
+func (r *running) stalled(when string) {
+	r.results.Stalls[r.name]++
+	fmt.Printf("  %-9s stood still (%s); another cluster is started\n", r.name, when)
 }

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
+	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,6 +41,17 @@ type measured struct {
 	SecondAfter  float64 `json:"p99_second_after_ms,omitempty"`
 	// Failed writes after the kill; the p99 are of those that were acknowledged.
 	Failed int `json:"failed_after_kill,omitempty"`
+}
+
+// stoodStill: each connection waited for an answer until its patience ended.
+func (m measured) stoodStill(w workload) bool {
+	waited := int64(0)
+	for name, count := range m.Errors {
+		if strings.Contains(name, os.ErrDeadlineExceeded.Error()) {
+			waited += count
+		}
+	}
+	return waited >= int64(w.connections)
 }
 
 func (m measured) String() string {
@@ -148,8 +162,12 @@ func (w *worker) note(begun time.Time, documents int64, err error) {
 	}
 }
 
+// short is the same for all connections: errors of the network have their ports in their words.
 func short(err error) string {
 	text := err.Error()
+	if network, is := errors.AsType[*net.OpError](err); is {
+		text = fmt.Sprintf("%s: %v", network.Op, network.Err)
+	}
 	if len(text) > 80 {
 		text = text[:80]
 	}

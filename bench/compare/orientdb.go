@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -90,10 +93,8 @@ func (o *orient) begin() error {
 	if err := o.ask(0, "POST", "/database/bench/plocal", ""); err != nil {
 		return err
 	}
-	for node := range 3 {
-		if err := until("bench is ONLINE everywhere", time.Minute, func() error { return o.online(node) }); err != nil {
-			return err
-		}
+	if err := o.settle(); err != nil {
+		return err
 	}
 	// It may say that a cluster of the class is not there yet on a node, and has made the class all the same.
 	made := func() error { return o.sql(0, "CREATE CLASS items IF NOT EXISTS CLUSTERS 3") }
@@ -110,6 +111,39 @@ func (o *orient) begin() error {
 		if err := until("class items is everywhere", time.Minute, func() error { return o.sql(node, "SELECT count(*) FROM items") }); err != nil {
 			return err
 		}
+	}
+	return o.settle()
+}
+
+// settle waits until all nodes say that all are ONLINE, and have logged the same configuration of the database. Its status
+// says ONLINE seconds earlier; writes that come in between make nodes that lack a part, and these let writers wait for ever.
+func (o *orient) settle() error {
+	for node := range 3 {
+		if err := until("bench is ONLINE everywhere", time.Minute, func() error { return o.online(node) }); err != nil {
+			return err
+		}
+	}
+	return until("all nodes log one configuration, all ONLINE", time.Minute, o.agreed)
+}
+
+var orientConfiguration = regexp.MustCompile(`Setting new distributed configuration for database: bench \(version=(\d+)\)`)
+
+func (o *orient) agreed() error {
+	var versions []string
+	for node := range 3 {
+		text, err := os.ReadFile(filepath.Join(o.folder, fmt.Sprintf("n%d.log", node)))
+		if err != nil {
+			return err
+		}
+		all := orientConfiguration.FindAllSubmatch(text, -1)
+		table := text[max(0, bytes.LastIndex(text, []byte("Distributed servers status"))):]
+		if online := bytes.Count(table, []byte("bench=ONLINE")); len(all) == 0 || online != 3 {
+			return fmt.Errorf("n%d has logged %d configurations and shows %d nodes ONLINE", node, len(all), online)
+		}
+		versions = append(versions, string(all[len(all)-1][1]))
+	}
+	if slices.ContainsFunc(versions, func(version string) bool { return version != versions[0] }) {
+		return fmt.Errorf("configurations %v", versions)
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ type results struct {
 	Seconds  float64              `json:"seconds"`
 	Systems  map[string]string    `json:"systems"`
 	Measured map[string][]outcome `json:"measured"`
+	// Stalls: in so many clusters of a system all connections waited in vain, and another one was started.
+	Stalls map[string]int `json:"stalls"`
 	// Documents were there when what is in Alone was measured.
 	Documents int       `json:"documents"`
 	Alone     []*figure `json:"alone"`
@@ -37,7 +39,7 @@ type outcome struct {
 
 func newResults(s settings) *results {
 	return &results{Taken: time.Now().UTC().Format(time.RFC3339), Machine: machine(), Rounds: s.rounds,
-		Seconds: s.time.Seconds(), Systems: map[string]string{}, Measured: map[string][]outcome{}, Documents: s.documents, order: s.systems}
+		Seconds: s.time.Seconds(), Systems: map[string]string{}, Measured: map[string][]outcome{}, Stalls: map[string]int{}, Documents: s.documents, order: s.systems}
 }
 
 func machine() string {
@@ -146,7 +148,11 @@ func (r *results) table() string {
 	}
 	text.WriteString("\n")
 	for _, system := range r.order {
-		fmt.Fprintf(&text, "- %s: %s\n", system, r.Systems[system])
+		fmt.Fprintf(&text, "- %s: %s", system, r.Systems[system])
+		if stalls := r.Stalls[system]; stalls > 0 {
+			fmt.Fprintf(&text, ". Stood still in %d clusters, all connections for %s; what was measured there is left out, and another was started", stalls, patience)
+		}
+		text.WriteString("\n")
 	}
 	if len(r.names) > 0 {
 		fmt.Fprintf(&text, "- the generator took at most %.2f processors\n", r.generator())
