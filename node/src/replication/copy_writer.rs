@@ -143,3 +143,93 @@ fn commit_log(store: &Store) -> Result<(), StorageError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::storage::{MemoryDisk, StoreIdentity, StoreSettings};
+    use coequal_protocol::{Ballot, Key, Revision};
+    use coequal_types::{DatabaseId, NodeId};
+
+    const IN_A_RANGE: u64 = 64;
+    /// So small that a checkpoint is due with each range.
+    const SETTINGS: StoreSettings = StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 64 << 10 };
+
+    fn named(number: u64) -> Key {
+        Key::of("things", &format!("{number:05}"))
+    }
+
+    fn range(from: u64) -> (Vec<ChosenBody>, LogRecord) {
+        let ballot = Ballot::ordinary(1, NodeId(2), 1);
+        let body = Some(bytes::Bytes::from(vec![b' '; 2_000]));
+        let revision = Arc::new(Revision { version: 1, stamp: ballot, body, history: Vec::new() });
+        let numbers = from..from + IN_A_RANGE;
+        let bodies = numbers.map(|number| ChosenBody { key: named(number), ballot, revision: Arc::clone(&revision) });
+        (bodies.collect(), LogRecord::Meta { name: "reached".to_owned(), value: from.to_be_bytes().to_vec().into() })
+    }
+
+    fn copying() -> (MemoryDisk, Arc<Store>, CopyWriter) {
+        let disk = MemoryDisk::default();
+        let name: DatabaseName = "orders".parse().unwrap();
+        let identity = StoreIdentity { database: DatabaseId::from_u128(7), name: name.clone() };
+        let store = Arc::new(Store::create_with(Arc::new(disk.clone()), &identity, &SETTINGS).unwrap());
+        let writer = CopyWriter::start(&store, &name).unwrap();
+        (disk, store, writer)
+    }
+
+    /// Whatever is on the disk is a beginning of the copy, at least as far as its mark says.
+    fn check_beginning(disk: &MemoryDisk) -> u64 {
+        let store = Store::open_with(Arc::new(disk.after_power_cut(|_| false)), &SETTINGS).unwrap();
+        let reached =
+            store.meta("reached").map_or(0, |mark| u64::from_be_bytes(mark[..].try_into().unwrap()) + IN_A_RANGE);
+        for number in 0..reached {
+            assert!(store.chosen(&named(number)).unwrap().is_some(), "{number} of {reached}");
+        }
+        assert!(store.chosen(&named(reached)).unwrap().is_none());
+        reached
+    }
+
+    #[tokio::test]
+    async fn all_that_was_given_away_is_durable_at_the_end() {
+        let (disk, store, mut writer) = copying();
+        for at in 0..20 {
+            let (bodies, reached) = range(at * IN_A_RANGE);
+            writer.write(bodies, reached).await.unwrap();
+        }
+        writer.finish().await.unwrap();
+        assert_eq!(Arc::strong_count(&store), 1, "nobody else has the store");
+        assert_eq!(check_beginning(&disk), 20 * IN_A_RANGE);
+    }
+
+    /// The disk is full when a range is written, or when a checkpoint is, whichever comes first; or it fails.
+    #[tokio::test]
+    async fn an_error_of_the_disk_ends_the_copy_and_is_said_to_whoever_writes_and_at_the_end() {
+        let fails: [fn(&MemoryDisk); 4] = [
+            |disk| disk.set_free_pages(0),
+            |disk| disk.set_free_pages(40),
+            |disk| disk.set_free_pages(200),
+            |disk| disk.set_sync_fails(true),
+        ];
+        for fail in fails {
+            let (disk, store, mut writer) = copying();
+            let mut said = None;
+            for at in 0..10_000 {
+                if at == 3 {
+                    fail(&disk);
+                }
+                let (bodies, reached) = range(at * IN_A_RANGE);
+                if let Err(error) = writer.write(bodies, reached).await {
+                    said = Some(error);
+                    break;
+                }
+            }
+            let said = said.expect("an error");
+            assert_eq!(writer.finish().await.unwrap_err().to_string(), said.to_string());
+            let (bodies, reached) = range(0);
+            assert!(writer.write(bodies, reached).await.is_err(), "nothing is taken any more");
+            assert_eq!(Arc::strong_count(&store), 1, "nobody else has the store");
+            check_beginning(&disk);
+        }
+    }
+}

@@ -378,10 +378,7 @@ impl Replica {
         }
         let own_feed = self.store.feed_id();
         let after = if feed == own_feed { after } else { 0 };
-        let behind = match self.store.feed_count_after(after) {
-            Ok(behind) => behind,
-            Err(error) => return self.on_storage_error(&error),
-        };
+        let Some(behind) = self.stored(self.store.feed_count_after(after)) else { return };
         let (epoch, head) = (self.configuration.epoch, self.store.feed_head());
         let pending = self.store.pending(PENDING_MAX);
         if pending.len() >= PENDING_MAX {

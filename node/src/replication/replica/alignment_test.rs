@@ -180,3 +180,28 @@ fn a_source_that_is_not_needed_is_pulled_from_seldom_until_the_other_one_is_drai
     }
     assert!((3..=5).contains(&pulls), "{pulls} pulls in two seconds");
 }
+
+#[test]
+fn a_source_of_which_little_is_left_is_asked_first_and_the_others_a_little_later() {
+    let (mut driven, numbers) = asking();
+    let other: Vec<_> = numbers.iter().filter(|(node, _)| *node == OTHER).copied().collect();
+    let mut sent = answers_samples(&mut driven, other, 3);
+    // The third node has much; its sample comes too late to count.
+    let pull = sent.iter().rev().find_map(|(to, message)| match message {
+        Message::FeedRequest { request, after, .. } if *to == THIRD => Some((*request, *after)),
+        _ => None,
+    });
+    if let Some((request, after)) = pull {
+        let (through, remaining, entries) = (after + 1, 100_000, Vec::new());
+        driven
+            .hears(THIRD, Message::FeedBatch { request, feed: FEED, after, through, remaining, entries, epoch: EPOCH });
+    }
+    driven.passes(2_000);
+    sent.extend(driven.sends());
+    driven.hears(OTHER, whole_feed(&sent));
+    driven.passes(50);
+    let whom = |sent: &[(NodeId, Message)]| asked(sent).into_iter().map(|(node, _)| node).collect::<Vec<_>>();
+    assert_eq!(whom(&driven.sends()), [OTHER], "the samples are old; the near source is enough");
+    driven.passes(500);
+    assert!(whom(&driven.sends()).contains(&THIRD), "the near one has not answered");
+}

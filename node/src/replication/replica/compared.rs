@@ -24,7 +24,7 @@ impl Replica {
             Compare::Range { comparison, step, range } => self.answer_range(from, (comparison, step), &range),
             Compare::Keys { comparison, step, keys } => self.answer_keys(from, (comparison, step), &keys),
             Compare::Fetch { comparison, step, keys } => {
-                if let Some(bodies) = self.chosen_bodies(keys) {
+                if let Some(bodies) = self.compared_bodies(keys) {
                     self.send(from, Message::Compare(Compare::Fetched { comparison, step, bodies }));
                 }
             }
@@ -59,26 +59,9 @@ impl Replica {
         self.send(from, Message::Compare(Compare::KeysAnswer { comparison, step, entries }));
     }
 
-    /// What is chosen here of these documents, as much as a message holds.
-    pub(super) fn chosen_bodies(&mut self, keys: Vec<Key>) -> Option<Vec<ChosenBody>> {
-        let (mut bodies, mut bytes) = (Vec::new(), 0);
-        for key in keys.into_iter().take(KEYS_MAX) {
-            match self.store.chosen(&key) {
-                Ok(Some(held)) => {
-                    bytes += 64 + held.revision.body.as_ref().map_or(0, bytes::Bytes::len);
-                    bodies.push(ChosenBody { key, ballot: held.ballot, revision: held.revision });
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    self.on_storage_error(&error);
-                    return None;
-                }
-            }
-            if bytes > BODIES_BYTES_MAX {
-                break;
-            }
-        }
-        Some(bodies)
+    /// What is chosen here of these documents, as much as a message of a comparison holds.
+    pub(super) fn compared_bodies(&mut self, keys: Vec<Key>) -> Option<Vec<ChosenBody>> {
+        self.chosen_bodies(keys.into_iter().take(KEYS_MAX), BODIES_BYTES_MAX)
     }
 
     /// Another node found that this one silently lacks chosen revisions.

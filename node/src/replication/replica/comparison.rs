@@ -177,7 +177,7 @@ impl Replica {
             Wanted::Judge(questions) => self.ask_all(questions, verdict::Purpose::Comparison),
             Wanted::Push(peer, keys, message) if due => {
                 running.asked_ms = Some(now_ms);
-                if let Some(bodies) = self.chosen_bodies(keys) {
+                if let Some(bodies) = self.compared_bodies(keys) {
                     self.send(peer, Message::Compare(Compare::Repair { bodies }));
                     self.send(peer, Message::Compare(message));
                 }
@@ -208,13 +208,7 @@ impl Replica {
         entries_max: usize,
         bytes_max: usize,
     ) -> Option<(Vec<KeyDigest>, bool)> {
-        let found = match self.store.scan(after, b"", entries_max, bytes_max) {
-            Ok(found) => found,
-            Err(error) => {
-                self.on_storage_error(&error);
-                return None;
-            }
-        };
+        let found = self.stored(self.store.scan(after, b"", entries_max, bytes_max))?;
         let size = |body: &coequal_protocol::message::ChosenBody| {
             body.key.as_bytes().len() + body.revision.body.as_ref().map_or(0, Bytes::len)
         };
@@ -229,13 +223,8 @@ impl Replica {
     pub(super) fn held_digests(&mut self, keys: &[Key]) -> Option<BTreeMap<Key, KeyDigest>> {
         let mut held = BTreeMap::new();
         for key in keys {
-            match self.store.chosen(key) {
-                Ok(Some(found)) => drop(held.insert(key.clone(), KeyDigest::of(key, &found))),
-                Ok(None) => {}
-                Err(error) => {
-                    self.on_storage_error(&error);
-                    return None;
-                }
+            if let Some(found) = self.stored(self.store.chosen(key))? {
+                held.insert(key.clone(), KeyDigest::of(key, &found));
             }
         }
         Some(held)

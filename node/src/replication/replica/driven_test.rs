@@ -15,7 +15,7 @@ pub(super) const THIRD: NodeId = NodeId(3);
 /// The epoch in which tests begin.
 pub(super) const EPOCH: u64 = 5;
 
-const SETTINGS: StoreSettings = StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 };
+pub(super) const SETTINGS: StoreSettings = StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 };
 
 /// How a write (or a read) ended, once it has.
 pub(super) type Outcome<T = Written> = Arc<Mutex<Option<Result<T, ServiceError>>>>;

@@ -38,6 +38,8 @@ mod rounds_test;
 mod alignment_test;
 #[cfg(test)]
 mod serving_test;
+#[cfg(test)]
+mod feed_test;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 
@@ -393,6 +395,11 @@ impl Replica {
             self.ask_others_than(node);
         }
         self.note_forwards_to(node, reachable);
+    }
+
+    /// What the store gave. When it failed, the replica ends (fail-stop), or has a full disk.
+    fn stored<T>(&mut self, result: Result<T, StorageError>) -> Option<T> {
+        result.map_err(|error| self.on_storage_error(&error)).ok()
     }
 
     fn on_storage_error(&mut self, error: &StorageError) {

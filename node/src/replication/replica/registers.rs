@@ -45,18 +45,12 @@ impl Loaded {
 }
 
 impl Replica {
-    /// Records a change; a storage failure ends the replica (fail-stop).
+    /// Records a change.
     pub(super) fn append(&mut self, record: LogRecord) -> Option<Lsn> {
         if let LogRecord::Register { key, .. } = &record {
             self.loaded.forget(key);
         }
-        match self.store.append(record) {
-            Ok(lsn) => Some(lsn),
-            Err(error) => {
-                self.on_storage_error(&error);
-                None
-            }
-        }
+        self.stored(self.store.append(record))
     }
 
     /// Records a change of a register that was loaded just before, with nothing recorded for it in between.
@@ -64,62 +58,37 @@ impl Replica {
         let mut changed = loaded.clone();
         changed.apply(&change);
         let name = key.clone();
-        match self.store.append_to(Some(loaded), LogRecord::Register { key, change }) {
-            Ok(lsn) => {
-                self.loaded.put(&name, changed, lsn);
-                Some(lsn)
-            }
-            Err(error) => {
-                self.loaded.forget(&name);
-                self.on_storage_error(&error);
-                None
-            }
-        }
+        let lsn = self.append_read(loaded, key, change)?;
+        self.loaded.put(&name, changed, lsn);
+        Some(lsn)
     }
 
     /// Records a change of a register that was just read with [`Replica::read`]: nobody is about to ask for it again.
     pub(super) fn append_read(&mut self, read: Register, key: Key, change: Change) -> Option<Lsn> {
         self.loaded.forget(&key);
-        match self.store.append_to(Some(read), LogRecord::Register { key, change }) {
-            Ok(lsn) => Some(lsn),
-            Err(error) => {
-                self.on_storage_error(&error);
-                None
-            }
-        }
+        self.stored(self.store.append_to(Some(read), LogRecord::Register { key, change }))
     }
 
     /// A register without what is collected, as [`Replica::load`] gives it, but it does not stay at hand for that.
     pub(super) fn read(&mut self, key: &Key) -> Option<Register> {
-        if let Some(found) = self.loaded.get(key) {
-            let found = found.clone();
-            return self.clear(key, found).map(|(register, _)| register);
-        }
-        match self.store.register(key) {
-            Ok(found) => self.clear(key, found).map(|(register, _)| register),
-            Err(error) => {
-                self.on_storage_error(&error);
-                None
-            }
-        }
+        let found = match self.loaded.get(key) {
+            Some(found) => found.clone(),
+            None => self.stored(self.store.register(key))?,
+        };
+        self.clear(key, found).map(|(register, _)| register)
     }
 
     /// A register, and the log row that touched it last, without what is collected.
     pub(super) fn load(&mut self, key: &Key) -> Option<(Register, Lsn)> {
-        if let Some(found) = self.loaded.get(key) {
-            let found = found.clone();
-            return self.clear(key, found);
-        }
-        match self.store.register(key) {
-            Ok((register, lsn)) => {
+        let found = match self.loaded.get(key) {
+            Some(found) => found.clone(),
+            None => {
+                let (register, lsn) = self.stored(self.store.register(key))?;
                 self.loaded.put(key, register.clone(), lsn);
-                self.clear(key, (register, lsn))
+                (register, lsn)
             }
-            Err(error) => {
-                self.on_storage_error(&error);
-                None
-            }
-        }
+        };
+        self.clear(key, found)
     }
 }
 

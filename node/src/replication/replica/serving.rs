@@ -199,13 +199,7 @@ impl Replica {
     fn read_piece(&mut self, to: NodeId, wish: Wish) -> Option<Piece> {
         let Wish { after, entries_max, bytes_max, bodies } = wish;
         let head = self.store.feed_head();
-        let found = match self.store.feed_after(after, entries_max) {
-            Ok(found) => found,
-            Err(error) => {
-                self.on_storage_error(&error);
-                return None;
-            }
-        };
+        let found = self.stored(self.store.feed_after(after, entries_max))?;
         let complete = found.len() < entries_max;
         let mut through = if complete { head.max(after) } else { after };
         let (mut entries, mut bytes, mut passed) = (Vec::with_capacity(found.len()), 0, 0);
@@ -221,14 +215,7 @@ impl Replica {
             if self.origins.of(sequence) == Some(to) {
                 continue;
             }
-            let held = match self.store.chosen(&key) {
-                Ok(Some(held)) => held,
-                Ok(None) => continue,
-                Err(error) => {
-                    self.on_storage_error(&error);
-                    return None;
-                }
-            };
+            let Some(held) = self.stored(self.store.chosen(&key))? else { continue };
             bytes += 64 + key.as_bytes().len();
             let revision = bodies.then(|| {
                 bytes += held.revision.body.as_ref().map_or(0, bytes::Bytes::len);
@@ -251,13 +238,10 @@ impl Replica {
             Some(Counted { remaining, at_ms, .. }) => {
                 Counted { behind: through, remaining: remaining.saturating_sub(passed).max(1), at_ms }
             }
-            None => match self.store.feed_count_after(through) {
-                Ok(remaining) => Counted { behind: through, remaining, at_ms: now_ms },
-                Err(error) => {
-                    self.on_storage_error(&error);
-                    return None;
-                }
-            },
+            None => {
+                let remaining = self.stored(self.store.feed_count_after(through))?;
+                Counted { behind: through, remaining, at_ms: now_ms }
+            }
         };
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.serve.counted = Some(counted);
@@ -266,21 +250,27 @@ impl Replica {
     }
 
     pub(super) fn on_body_request(&mut self, from: NodeId, keys: Vec<Key>) {
+        if let Some(bodies) = self.chosen_bodies(keys.into_iter().take(BODY_KEYS_MAX), BODY_BYTES_MAX) {
+            self.send(from, Message::Bodies { bodies });
+        }
+    }
+
+    /// What is chosen here of these documents, up to the first that goes beyond so many bytes. `None` when the store failed.
+    pub(super) fn chosen_bodies(
+        &mut self,
+        keys: impl Iterator<Item = Key>,
+        bytes_max: usize,
+    ) -> Option<Vec<ChosenBody>> {
         let (mut bodies, mut bytes) = (Vec::new(), 0);
-        for key in keys.into_iter().take(BODY_KEYS_MAX) {
-            match self.store.chosen(&key) {
-                Ok(Some(held)) => {
-                    bytes += 64 + held.revision.body.as_ref().map_or(0, bytes::Bytes::len);
-                    bodies.push(ChosenBody { key, ballot: held.ballot, revision: held.revision });
-                }
-                Ok(None) => {}
-                Err(error) => return self.on_storage_error(&error),
-            }
-            if bytes > BODY_BYTES_MAX {
+        for key in keys {
+            let Some(held) = self.stored(self.store.chosen(&key))? else { continue };
+            bytes += 64 + held.revision.body.as_ref().map_or(0, bytes::Bytes::len);
+            bodies.push(ChosenBody { key, ballot: held.ballot, revision: held.revision });
+            if bytes > bytes_max {
                 break;
             }
         }
-        self.send(from, Message::Bodies { bodies });
+        Some(bodies)
     }
 
     /// For each peer, the entries of this node's feed that it has not confirmed: its durable queue.

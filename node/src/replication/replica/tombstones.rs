@@ -142,10 +142,7 @@ impl Replica {
             self.tombstones.sweep = Some((collected, None));
         }
         let Some((through, after)) = self.tombstones.sweep.take() else { return };
-        let swept = match self.store.collectable(after.as_ref(), through, LOOKED_AT_ONCE) {
-            Ok(swept) => swept,
-            Err(error) => return self.on_storage_error(&error),
-        };
+        let Some(swept) = self.stored(self.store.collectable(after.as_ref(), through, LOOKED_AT_ONCE)) else { return };
         for key in &swept.keys {
             // Loading it forgets what is collected.
             if self.load(key).is_none() {
