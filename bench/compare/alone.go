@@ -37,15 +37,16 @@ type alone struct {
 
 // The steps of it, in the order in which they are measured.
 const (
-	importing  = "batch import"
-	memory     = "memory and disk"
-	processor  = "processor time"
-	loading    = "full load"
-	single     = "one connection"
-	alignment  = "hot alignment"
-	starting   = "start-up after kill -9"
-	gapsOfEach = "gap after kill -9"
-	deployment = "deploy of a fourth node"
+	importing     = "batch import"
+	memory        = "memory and disk"
+	processor     = "processor time"
+	loading       = "full load"
+	checkpointing = "writes beside checkpoints"
+	single        = "one connection"
+	alignment     = "hot alignment"
+	starting      = "start-up after kill -9"
+	gapsOfEach    = "gap after kill -9"
+	deployment    = "deploy of a fourth node"
 )
 
 // wantsStep: "alone" stands before the names, so that -only can choose all of these at once.
@@ -66,6 +67,7 @@ func chosenSteps(s settings, name string) []step {
 		{memory, true, (*alone).memory},
 		{processor, true, (*alone).processor},
 		{loading, true, (*alone).fullLoad},
+		{checkpointing, false, (*alone).checkpoints},
 		{single, false, (*alone).single},
 		{alignment, false, (*alone).alignment},
 		{starting, true, (*alone).startUp},

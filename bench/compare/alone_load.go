@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -96,7 +97,7 @@ func (a *alone) noteLoad(seen []watched, failed int64) {
 		return middle(slices.Sorted(slices.Values(values)))
 	}
 	first, last := memoryOf(seen[:tenth]), memoryOf(seen[len(seen)-tenth:])
-	most := slices.MaxFunc(seen, func(a, b watched) int { return int(a.memory - b.memory) }).memory
+	most := slices.MaxFunc(seen, func(a, b watched) int { return cmp.Compare(a.memory, b.memory) }).memory
 	a.note(loading, "minutes of updates over 64 connections", "", a.s.load.Minutes())
 	a.note(loading, "updates a second", "", float64(seen[len(seen)-1].written)/a.s.load.Seconds())
 	a.note(loading, "updates that failed", "", float64(failed))

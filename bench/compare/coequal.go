@@ -216,10 +216,15 @@ func (c *coequalClient) bulk(keys []string, value []byte) error {
 		fmt.Fprintf(&lines, `{"_key":"%s","v":"%s"}`+"\n", key, value)
 	}
 	status, err := c.http.send("POST", documents+":batch", "Content-Type: application/x-ndjson\r\n", lines.Bytes())
-	if err == nil && status != 200 {
-		err = c.http.wrong("batch", status)
+	if err != nil {
+		return err
 	}
-	return err
+	// Each line has its own status.
+	written := bytes.Count(c.http.body, []byte(`"status":201`)) + bytes.Count(c.http.body, []byte(`"status":200`))
+	if status != 200 || written != len(keys) {
+		return c.http.wrong(fmt.Sprintf("batch, %d of %d written", written, len(keys)), status)
+	}
+	return nil
 }
 
 func (c *coequalClient) close() { c.http.close() }

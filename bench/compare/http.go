@@ -23,6 +23,7 @@ type httpClient struct {
 	reader  *bufio.Reader
 	out     bytes.Buffer
 	etag    string
+	cookie  string // the last one that was set, as a header's line
 	body    []byte
 }
 
@@ -48,7 +49,7 @@ func (c *httpClient) exchange(method, path, more string, body []byte) (int, erro
 		c.stream, c.reader = stream, bufio.NewReaderSize(stream, 32<<10)
 	}
 	c.out.Reset()
-	for _, text := range []string{method, " ", path, " HTTP/1.1\r\n", c.head, more, "Content-Length: ", strconv.Itoa(len(body)), "\r\n\r\n"} {
+	for _, text := range []string{method, " ", path, " HTTP/1.1\r\n", c.head, c.cookie, more, "Content-Length: ", strconv.Itoa(len(body)), "\r\n\r\n"} {
 		c.out.WriteString(text)
 	}
 	c.out.Write(body)
@@ -97,6 +98,9 @@ func (c *httpClient) answer() (int, error) {
 			closes = strings.EqualFold(text, "close")
 		case "etag":
 			c.etag = text
+		case "set-cookie":
+			pair, _, _ := strings.Cut(text, ";")
+			c.cookie = "Cookie: " + pair + "\r\n"
 		}
 	}
 	c.body = c.body[:0]

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strconv"
+	"strings"
 )
 
 // database is what a node says of the database.
@@ -36,6 +38,49 @@ func (c *coequal) ask(node int, path string, into any) error {
 		return http.wrong(path, status)
 	}
 	return json.Unmarshal(http.body, into)
+}
+
+// metric of a node, over all its peers or whatever else its samples are told apart by, for the database in question.
+func (c *coequal) metric(node int, name string) (float64, error) {
+	http := newHTTP(c.address(node), "")
+	defer http.close()
+	status, err := http.send("GET", "/metrics", "", nil)
+	if err != nil {
+		return 0, err
+	}
+	if status != 200 {
+		return 0, http.wrong("/metrics", status)
+	}
+	sum, found := 0.0, false
+	for line := range strings.Lines(string(http.body)) {
+		sample, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		labels, is := strings.CutPrefix(sample, name)
+		if !is || labels != "" && labels[0] != '{' || strings.Contains(labels, `database="_`) {
+			continue
+		}
+		number, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		sum, found = sum+number, true
+	}
+	if !found {
+		return 0, fmt.Errorf("node %d has no metric %s", node, name)
+	}
+	return sum, nil
+}
+
+// metrics is the same over all nodes.
+func (c *coequal) metrics(name string) (float64, error) {
+	sum := 0.0
+	for node := range c.nodes {
+		value, err := c.metric(node, name)
+		if err != nil {
+			return 0, err
+		}
+		sum += value
+	}
+	return sum, nil
 }
 
 func (c *coequal) look(node int) (database, error) {

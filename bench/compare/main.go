@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -29,6 +30,7 @@ type settings struct {
 	programs string
 	only     string
 	smoke    bool
+	matrix   bool
 	gaps     bool
 	alone    bool
 	// documents that are there for what is measured of a system alone; few is what their cost is compared with.
@@ -46,9 +48,10 @@ func parse(arguments []string) (settings, error) {
 	flags.IntVar(&s.keys, "keys", 10_000, "documents that reads and updates choose from")
 	flags.StringVar(&s.out, "out", "bench/results", "folder for table.md, results.json and the plots")
 	flags.StringVar(&s.data, "data", "", "folder on the disk that is measured (default: a temporary one under -out)")
-	flags.StringVar(&s.programs, "programs", "target/dist", "folder of coequal-operator and coequal-node")
+	flags.StringVar(&s.programs, "programs", "target/release", "folder of coequal-operator and coequal-node")
 	flags.StringVar(&s.only, "only", "", "only workloads and steps whose name contains this, or one of several as a|b; \"alone\" is in all names of steps")
 	flags.BoolVar(&s.smoke, "smoke", false, "one short round of a few workloads: does the benchmark still work?")
+	flags.BoolVar(&s.matrix, "matrix", false, "every workload with every number of connections and every size: hours")
 	flags.BoolVar(&s.gaps, "kill", true, "also measure the gap in writes when a node is killed")
 	flags.BoolVar(&s.alone, "alone", true, "also measure start-up, deploy, alignment, memory and what else a system does by itself")
 	flags.IntVar(&s.documents, "documents", 1_000_000, "documents that are there for that")
@@ -112,22 +115,23 @@ func run(ctx context.Context, s settings) error {
 	results := newResults(s)
 	// One system at a time has processes: what runs beside it must not take its processor.
 	for round := range s.rounds {
-		for _, name := range s.systems {
+		// Each comes first once, so that none always follows the same one.
+		first := round % len(s.systems)
+		for _, name := range slices.Concat(s.systems[first:], s.systems[:first]) {
 			if err := measureSystem(ctx, s, name, round, results); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				results.fail(name, fmt.Errorf("round %d: %w", round+1, err))
 			}
-			alone := measureAlone(ctx, s, name, round, results)
+			if err := measureAlone(ctx, s, name, round, results); err != nil {
+				results.fail(name, fmt.Errorf("round %d, alone: %w", round+1, err))
+			}
 			// What was measured before something failed is kept.
-			if err := results.write(s.out); err != nil {
+			if err := errors.Join(results.write(s.out), ctx.Err()); err != nil {
 				return err
-			}
-			if alone != nil {
-				return fmt.Errorf("%s alone: %w", name, alone)
 			}
 		}
 	}
 	fmt.Println(results.table())
-	return nil
+	return results.failure()
 }
 
 // tries: so many clusters of a system are started for one measurement if it stands still in them.
@@ -199,29 +203,33 @@ func (r *running) begin() error {
 		if err = fill(r.ctx, r.system, r.s.keys); err == nil {
 			return nil
 		}
-		if try == tries || r.ctx.Err() != nil {
+		if try == tries || r.isOurs() || r.ctx.Err() != nil {
 			return fmt.Errorf("filling: %w", err)
 		}
 		r.stalled("while its documents were written: " + short(err))
 	}
 }
 
-// measure runs one workload; over another cluster where this one stands still, so that the figures are those of a system
-// that works. How often that was stands in the results.
+// isOurs: what Coequal does counts, whatever it is.
+func (r *running) isOurs() bool { return r.name == "coequal" }
+
+// measure runs one workload; over another cluster where this one stands still, so that the figures are those of a peer
+// that works. Each time stands in the results.
 func (r *running) measure(w workload) (measured, error) {
 	for try := 1; ; try++ {
 		m, err := measure(r.ctx, r.system, w, r.s)
-		if err != nil || !m.stoodStill(w) || try == tries {
+		if err != nil || r.isOurs() || !m.stoodStill(w) {
 			return m, err
 		}
-		r.stalled(w.name())
-		if err := r.begin(); err != nil {
+		r.stalled(fmt.Sprintf("%s: %s", w.name(), m))
+		// Whatever comes next does not begin in a cluster that stands still.
+		if err := r.begin(); err != nil || try == tries {
 			return m, err
 		}
 	}
 }
 
 func (r *running) stalled(when string) {
-	r.results.Stalls[r.name]++
+	r.results.Stalls[r.name] = append(r.results.Stalls[r.name], when)
 	fmt.Printf("  %-9s stood still (%s); another cluster is started\n", r.name, when)
 }

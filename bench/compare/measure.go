@@ -7,10 +7,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
-	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -41,18 +39,12 @@ type measured struct {
 	SecondAfter  float64 `json:"p99_second_after_ms,omitempty"`
 	// Failed writes after the kill; the p99 are of those that were acknowledged.
 	Failed int `json:"failed_after_kill,omitempty"`
+	// Stuck requests waited for an answer until the generator's patience ended.
+	Stuck int `json:"stuck,omitempty"`
 }
 
 // stoodStill: each connection waited for an answer until its patience ended.
-func (m measured) stoodStill(w workload) bool {
-	waited := int64(0)
-	for name, count := range m.Errors {
-		if strings.Contains(name, os.ErrDeadlineExceeded.Error()) {
-			waited += count
-		}
-	}
-	return waited >= int64(w.connections)
-}
+func (m measured) stoodStill(w workload) bool { return m.Stuck >= w.connections }
 
 func (m measured) String() string {
 	if m.Gap > 0 {
@@ -68,6 +60,9 @@ func (m measured) String() string {
 	return text
 }
 
+// longestMicroseconds that is told apart.
+const longestMicroseconds = 120_000_000
+
 var runs atomic.Uint64
 
 // worker is one connection and what it saw.
@@ -81,6 +76,10 @@ type worker struct {
 	conflicts int64
 	errors    map[string]int64
 	made      int
+	// until is the end of the time that is measured; within are the documents that were answered by then.
+	until  time.Time
+	within int64
+	stuck  int
 }
 
 func newWorkers(system system, w workload, keys int) ([]*worker, error) {
@@ -99,7 +98,7 @@ func newWorkersOn(system system, nodes []int, w workload, keys int) ([]*worker, 
 		}
 		seed := run<<20 | uint64(i)
 		workers[i] = &worker{number: i, run: run, client: c, choose: newChooser(seed, keys, w.kind),
-			random: rand.New(rand.NewPCG(seed, 9)), times: hdrhistogram.New(1, 120_000_000, 3), errors: map[string]int64{}}
+			random: rand.New(rand.NewPCG(seed, 9)), times: hdrhistogram.New(1, longestMicroseconds, 3), errors: map[string]int64{}}
 	}
 	return workers, nil
 }
@@ -153,11 +152,19 @@ func (w *worker) operation(k kind, value []byte) (int64, error) {
 func (w *worker) note(begun time.Time, documents int64, err error) {
 	switch {
 	case err == nil:
-		_ = w.times.RecordValues(max(1, time.Since(begun).Microseconds()), documents)
+		now := time.Now()
+		// Within the bounds that the histogram was made for, so it takes it.
+		_ = w.times.RecordValues(min(max(1, now.Sub(begun).Microseconds()), longestMicroseconds), documents)
+		if !now.After(w.until) {
+			w.within += documents
+		}
 	case errors.Is(err, errConflict):
 		w.conflicts++
 	default:
 		w.errors[short(err)]++
+		if time.Since(begun) >= patience {
+			w.stuck++
+		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
@@ -187,6 +194,7 @@ func measure(ctx context.Context, system system, w workload, s settings) (measur
 	var group sync.WaitGroup
 	for i, worker := range workers {
 		text := value(worker.random, w.bytes)
+		worker.until = until
 		group.Go(func() {
 			if w.rate > 0 {
 				worker.open(ctx, w, text, begun, until, i)
@@ -204,7 +212,7 @@ func measure(ctx context.Context, system system, w workload, s settings) (measur
 	}
 	group.Wait()
 	took := time.Since(begun)
-	m := sum(workers, took)
+	m := sum(workers, s.time)
 	m.Generator = (cpuTime() - cpu).Seconds() / took.Seconds()
 	if w.kind == conditional {
 		m.Fairness = fairness(workers)
@@ -218,23 +226,31 @@ func (w *worker) open(ctx context.Context, load workload, value []byte, begun, u
 	due := begun.Add(step * time.Duration(place) / time.Duration(load.connections))
 	for ; due.Before(until) && ctx.Err() == nil; due = due.Add(step) {
 		time.Sleep(time.Until(due))
+		if time.Since(due) > patience {
+			// Whoever waits for this one has given up; a backlog of such requests would take for ever.
+			w.errors["not sent in time"]++
+			continue
+		}
 		documents, err := w.operation(load.kind, value)
 		w.note(due, documents, err)
 	}
 }
 
-func sum(workers []*worker, took time.Duration) measured {
-	all := hdrhistogram.New(1, 120_000_000, 3)
+// sum: the rate is of what was answered within the time; the times are of all, stragglers too.
+func sum(workers []*worker, measuredFor time.Duration) measured {
+	all, within := hdrhistogram.New(1, longestMicroseconds, 3), int64(0)
 	m := measured{Errors: map[string]int64{}}
 	for _, w := range workers {
 		all.Merge(w.times)
 		m.Conflicts += w.conflicts
+		m.Stuck += w.stuck
+		within += w.within
 		for name, count := range w.errors {
 			m.Errors[name] += count
 		}
 	}
 	m.Requests = all.TotalCount()
-	m.Rate = float64(m.Requests) / took.Seconds()
+	m.Rate = float64(within) / measuredFor.Seconds()
 	m.P50, m.P99, m.Max = float64(all.ValueAtQuantile(50)), float64(all.ValueAtQuantile(99)), float64(all.Max())
 	return m
 }

@@ -246,7 +246,7 @@ func (o *orient) online(node int) error {
 
 func (o *orient) describe() string {
 	return "OrientDB " + orientVersion + " on " + output("java", "-version") +
-		"; HTTP with kept connections and session cookies, all clients on one node, by record id; writeQuorum majority, its log is flushed each second and not at commit"
+		"; HTTP with kept connections and session cookies (its binary protocol has no client here), all clients on one node, by record id; writeQuorum majority, its log is flushed each second and not at commit"
 }
 
 func (o *orient) can(k kind) bool { return k != latest && k != list && k != bulk }
@@ -254,8 +254,15 @@ func (o *orient) can(k kind) bool { return k != latest && k != list && k != bulk
 func (o *orient) client(int) (client, error) {
 	http := newHTTP(o.address(0), basic())
 	status, err := http.send("GET", "/connect/bench", "", nil)
-	if err == nil && status >= 300 {
+	switch {
+	case err != nil:
+	case status >= 300:
 		err = http.wrong("connect", status)
+	case http.cookie == "":
+		err = errors.New("connect: no cookie of a session")
+	default:
+		// From here on the session says who it is.
+		http.head = "Host: " + http.address + "\r\nContent-Type: application/json\r\n"
 	}
 	return &orientClient{o: o, http: http}, err
 }

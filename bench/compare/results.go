@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -20,8 +21,10 @@ type results struct {
 	Seconds  float64              `json:"seconds"`
 	Systems  map[string]string    `json:"systems"`
 	Measured map[string][]outcome `json:"measured"`
-	// Stalls: in so many clusters of a system all connections waited in vain, and another one was started.
-	Stalls map[string]int `json:"stalls"`
+	// Stalls: when all connections of a cluster waited in vain, and another one was started.
+	Stalls map[string][]string `json:"stalls"`
+	// Failures: what could not be measured.
+	Failures map[string][]string `json:"failures"`
 	// Documents were there when what is in Alone was measured.
 	Documents int       `json:"documents"`
 	Alone     []*figure `json:"alone"`
@@ -39,7 +42,8 @@ type outcome struct {
 
 func newResults(s settings) *results {
 	return &results{Taken: time.Now().UTC().Format(time.RFC3339), Machine: machine(), Rounds: s.rounds,
-		Seconds: s.time.Seconds(), Systems: map[string]string{}, Measured: map[string][]outcome{}, Stalls: map[string]int{}, Documents: s.documents, order: s.systems}
+		Seconds: s.time.Seconds(), Systems: map[string]string{}, Measured: map[string][]outcome{}, Stalls: map[string][]string{}, Failures: map[string][]string{},
+		Documents: s.documents, order: s.systems}
 }
 
 func machine() string {
@@ -53,6 +57,20 @@ func machine() string {
 		}
 	}
 	return fmt.Sprintf("%d × %s, Linux %s; three nodes and the load generator on one machine", runtime.NumCPU(), model, output("uname", "-r"))
+}
+
+// fail keeps what could not be measured; what comes next is measured all the same.
+func (r *results) fail(system string, err error) {
+	fmt.Fprintf(os.Stderr, "bench/run: %s: %v\n", system, err)
+	r.Failures[system] = append(r.Failures[system], err.Error())
+}
+
+func (r *results) failure() error {
+	var all []error
+	for system, failures := range r.Failures {
+		all = append(all, fmt.Errorf("%s: %s", system, strings.Join(failures, "; ")))
+	}
+	return errors.Join(all...)
 }
 
 func (r *results) describe(system, words string) { r.Systems[system] = words }
@@ -149,8 +167,11 @@ func (r *results) table() string {
 	text.WriteString("\n")
 	for _, system := range r.order {
 		fmt.Fprintf(&text, "- %s: %s", system, r.Systems[system])
-		if stalls := r.Stalls[system]; stalls > 0 {
-			fmt.Fprintf(&text, ". Stood still in %d clusters, all connections for %s; what was measured there is left out, and another was started", stalls, patience)
+		if stalls := r.Stalls[system]; len(stalls) > 0 {
+			fmt.Fprintf(&text, ". All connections of %d clusters waited for %s in vain; another one was started each time, and up to %d were tried for a figure", len(stalls), patience, tries)
+		}
+		for _, failure := range r.Failures[system] {
+			fmt.Fprintf(&text, ". Failed: %s", failure)
 		}
 		text.WriteString("\n")
 	}

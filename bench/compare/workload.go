@@ -54,10 +54,13 @@ func size(bytes int) string {
 func workloads(s settings) []workload {
 	var all []workload
 	if s.smoke {
-		for _, k := range []kind{insert, update, conditional, local, latest, list, bulk} {
+		for _, k := range []kind{insert, update, zipfian, conditional, half, mostly, local, latest, list, bulk} {
 			all = append(all, workload{kind: k, connections: 8, bytes: 256})
 		}
 		return s.chosen(append(all, workload{kind: fixedRate, connections: 8, bytes: 256, rate: 100}))
+	}
+	if s.matrix {
+		return s.chosen(matrix())
 	}
 	for _, connections := range []int{1, 16, 64, 256} {
 		for _, k := range []kind{insert, update, local, latest} {
@@ -77,6 +80,19 @@ func workloads(s settings) []workload {
 		all = append(all, workload{kind: fixedRate, connections: 64, bytes: 256, rate: rate})
 	}
 	return s.chosen(all)
+}
+
+// matrix is every kind with every number of connections and every size.
+func matrix() []workload {
+	var all []workload
+	for _, k := range []kind{insert, update, zipfian, conditional, half, mostly, local, latest, list, bulk} {
+		for _, bytes := range []int{256, 1 << 10, 16 << 10} {
+			for _, connections := range []int{1, 16, 64, 256} {
+				all = append(all, workload{kind: k, connections: connections, bytes: bytes})
+			}
+		}
+	}
+	return all
 }
 
 func (s settings) chosen(all []workload) []workload {

@@ -8,7 +8,7 @@ pub fn program(name: &str) -> PathBuf {
         return PathBuf::from(directory).join(name);
     }
     let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target");
-    let built = ["release", "debug"].map(|profile| target.join(profile).join(name));
+    let built = ["release", "tested", "debug"].map(|profile| target.join(profile).join(name));
     let newest = built
         .into_iter()
         .filter(|path| path.exists())

@@ -6,9 +6,9 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// What `bench/run -smoke` measures.
-const WORKLOADS: usize = 9;
+const WORKLOADS: usize = 12;
 /// What it measures of a system alone.
-const STEPS: usize = 9;
+const STEPS: usize = 10;
 
 #[test]
 fn a_short_form_of_the_benchmark_measures_every_kind_of_workload() {

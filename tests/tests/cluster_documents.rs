@@ -189,3 +189,27 @@ async fn the_tag_of_a_write_that_was_carried_out_with_others_does_not_stand_for_
     }
     assert_eq!(client.send(Method::PUT, &path, &[JSON, ("if-match", &current)], "{}").await.status, 200);
 }
+
+/// A counter of a database in what a node exports.
+fn counted(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("{database=\"orders\"} "));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {metrics}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_of_the_log_and_the_time_they_take_are_counted() {
+    let cluster = Cluster::with_orders(2).await;
+    let begun = std::time::Instant::now();
+    let client = cluster.nodes[0].client();
+    let both =
+        |text: &str| ["coequal_log_commits_total", "coequal_log_commit_seconds_total"].map(|name| counted(text, name));
+    let before = both(&client.get("/metrics").await.body);
+    for number in 0..20 {
+        let path = format!("{DOCUMENTS}/n{number}");
+        assert_eq!(client.put(&path, "{}").await.status, 201);
+    }
+    let after = both(&client.get("/metrics").await.body);
+    let [commits, seconds] = [after[0] - before[0], after[1] - before[1]];
+    assert!(commits >= 20.0, "each write was waited for: {commits}");
+    assert!(seconds > 0.0 && seconds <= begun.elapsed().as_secs_f64() + 1.0, "{seconds} s in {commits} commits");
+}

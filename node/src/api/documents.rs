@@ -82,8 +82,7 @@ fn answer_read(
         }
         ReadAnswer::NotModified => empty(StatusCode::NOT_MODIFIED),
         ReadAnswer::Send => {
-            let stamp = revision.stamp.to_string();
-            json_bytes(StatusCode::OK, with_system_members(text, key.as_str(), revision.version, &stamp))
+            json_bytes(StatusCode::OK, with_system_members(text, key.as_str(), revision.version, revision.stamp))
         }
     };
     let confirmed = if found.linearizable { "linearizable" } else { "local" };

@@ -1,7 +1,7 @@
 //! All documents of a collection as NDJSON, in key order. Each page is one short read; a failure in the
 //! middle breaks the connection off, so that a part is never taken for the whole.
 
-use super::listing::{PAGE_BYTES, check_exists, document_text};
+use super::listing::{PAGE_BYTES, check_exists, documents_text};
 use super::paths::PathNames;
 use super::problem::{Refusal, RequestError};
 use super::query::Query;
@@ -77,12 +77,5 @@ async fn read_page(
 }
 
 fn page_lines(page: &Page) -> Bytes {
-    let mut out = Vec::with_capacity(4096);
-    for (key, revision) in &page.documents {
-        if let Some(text) = document_text(key, revision) {
-            out.extend_from_slice(&text);
-            out.push(b'\n');
-        }
-    }
-    Bytes::from(out)
+    Bytes::from(documents_text(page, b"", b'\n'))
 }

@@ -11,10 +11,11 @@ use crate::replication::service::Page;
 use axum::extract::State;
 use axum::response::Response;
 use coequal_protocol::{Key, Revision};
-use coequal_types::document::with_system_members;
+use coequal_types::document::{SYSTEM_BYTES, push_with_system_members, with_system_members};
 use coequal_types::names::KEY_BYTES_MAX;
 use coequal_types::{CollectionName, DocumentKey};
 use http::{HeaderMap, StatusCode, Uri};
+use std::sync::Arc;
 
 /// Documents of a page unless the request says.
 const LIMIT_DEFAULT: usize = 100;
@@ -111,19 +112,28 @@ fn just_before(start: &str) -> Option<String> {
 /// A document as it is sent, or `None` for a tombstone.
 pub fn document_text(key: &Key, revision: &Revision) -> Option<Vec<u8>> {
     let body = revision.body.as_ref()?;
-    Some(with_system_members(body, key.document_key(), revision.version, &revision.stamp.to_string()))
+    Some(with_system_members(body, key.document_key(), revision.version, revision.stamp))
+}
+
+/// The documents of a page, each followed by `separator`, with room for a little more.
+pub fn documents_text(page: &Page, head: &[u8], separator: u8) -> Vec<u8> {
+    let size = |(key, revision): &(Key, Arc<Revision>)| {
+        SYSTEM_BYTES + key.as_bytes().len() + revision.body.as_ref().map_or(0, bytes::Bytes::len)
+    };
+    let mut out = Vec::with_capacity(SYSTEM_BYTES + page.documents.iter().map(size).sum::<usize>());
+    out.extend_from_slice(head);
+    for (key, revision) in &page.documents {
+        if let Some(body) = &revision.body {
+            push_with_system_members(&mut out, body, key.document_key(), revision.version, revision.stamp);
+            out.push(separator);
+        }
+    }
+    out
 }
 
 fn page_text(page: &Page) -> Vec<u8> {
-    let mut out = Vec::with_capacity(4096);
-    out.extend_from_slice(b"{\"documents\":[");
-    let texts = page.documents.iter().filter_map(|(key, revision)| document_text(key, revision));
-    for (at, text) in texts.enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&text);
-    }
+    let mut out = documents_text(page, b"{\"documents\":[", b',');
+    out.pop_if(|last| *last == b',');
     out.push(b']');
     if let Some(next) = &page.next_after {
         out.extend_from_slice(b",\"nextCursor\":\"");
@@ -143,7 +153,6 @@ mod tests {
     use coequal_types::NodeId;
     use coequal_types::rest::DocumentPage;
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     fn entry(key: &str, body: &'static str) -> (Key, Arc<Revision>) {
         let body = Some(Bytes::from_static(body.as_bytes()));

@@ -226,7 +226,10 @@ fn spawn_committer(
             let mut full = false;
             loop {
                 let started = std::time::Instant::now();
-                match store.commit(&batch) {
+                let committed = store.commit(&batch);
+                let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                counters.commit_micros.fetch_add(micros, Ordering::Relaxed);
+                match committed {
                     Ok(()) => break,
                     Err(StorageError::DiskFull { .. }) => {
                         if !full {
@@ -243,8 +246,6 @@ fn spawn_committer(
                         return;
                     }
                 }
-                let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                counters.commit_micros.fetch_add(micros, Ordering::Relaxed);
             }
             counters.commits.fetch_add(1, Ordering::Relaxed);
             if full {

@@ -338,11 +338,9 @@ impl DatabaseService {
             let (mut after, mut bytes) = (after, 0);
             loop {
                 let found = store.scan(after.as_ref(), prefix.as_bytes(), (limit + 1).max(64), bytes_max)?;
-                if found.is_empty() {
-                    return Ok(page);
-                }
+                let Some(last) = found.last() else { return Ok(page) };
+                after = Some(last.key.clone());
                 for body in found {
-                    after = Some(body.key.clone());
                     if body.revision.is_tombstone() {
                         continue;
                     }

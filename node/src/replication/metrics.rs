@@ -70,6 +70,12 @@ pub(super) fn samples(node: &Node) -> Vec<MetricSample> {
             float(peer.sent_bytes),
         ));
         samples.push(counter(
+            "coequal_network_sent_frames_total",
+            "Frames sent to the peer; each has the messages that waited together.",
+            labels.clone(),
+            float(peer.sent_frames),
+        ));
+        samples.push(counter(
             "coequal_network_dropped_messages_total",
             "Messages not queued for a slow or dead peer.",
             labels,

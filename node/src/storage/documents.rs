@@ -233,7 +233,9 @@ fn open_file(disk: &Arc<dyn Disk>, name: &str, create: bool, cache_bytes: usize)
     if !create && file.len().is_ok_and(|len| len < 3 * 4096) {
         return Err(StorageError::damaged(&path, "it is shorter than any database"));
     }
-    let opened = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
+    // The allocator gives a page with its header the room of a page and a quarter.
+    let pages_bytes = cache_bytes / 5 * 4;
+    let opened = redb::Builder::new().set_cache_size(pages_bytes).create_with_backend(backend);
     match opened {
         Ok(database) => Ok(Opened { registers: RwLock::new(None), database, file, health }),
         Err(error) => Err(match health.first() {

@@ -57,15 +57,12 @@ impl Store {
         }
         // The file is opened for reading while memory is locked, so that both are of one moment.
         let live = self.live();
-        let mut memory = BTreeMap::new();
-        collect(&live.active, from, &page, &mut memory);
+        let newest = rows(&live.active, from, &page);
         let frozen = live.frozen.as_ref().map(Arc::clone);
         let reading = self.documents.begin()?;
         drop(live);
-        if let Some(frozen) = &frozen {
-            collect(&frozen.overlay, from, &page, &mut memory);
-        }
-        let mut memory = memory.into_iter().peekable();
+        let older = frozen.map(|frozen| rows(&frozen.overlay, from, &page)).unwrap_or_default();
+        let mut memory = over(newest, older).into_iter().peekable();
         let mut room = true;
         reading.registers(from, |key, register| {
             if !key.as_bytes().starts_with(page.prefix) {
@@ -144,21 +141,44 @@ impl Store {
     }
 }
 
-/// Takes the chosen revisions of a layer that no newer layer has, as many as a page can need, and with them the keys
-/// that have none any more: they hide what older layers say.
-fn collect(overlay: &Overlay, from: Bound<&[u8]>, page: &Page<'_>, into: &mut BTreeMap<Key, Option<Held>>) {
+/// What memory says of a document.
+type Row = (Key, Option<Held>);
+
+/// The chosen revisions of a layer, as many as a page can need, and with them the keys that have none any more: they hide
+/// what older layers say.
+fn rows(overlay: &Overlay, from: Bound<&[u8]>, page: &Page<'_>) -> Vec<Row> {
     let entries = overlay.entries.range::<[u8], _>((from, Bound::Unbounded));
-    let mut taken = 0;
+    let (mut rows, mut taken) = (Vec::new(), 0);
     for (key, entry) in entries.take_while(|(key, _)| key.0.as_bytes().starts_with(page.prefix)) {
         let chosen = &entry.register.chosen;
         if chosen.is_some() || entry.stored.feed_sequence != 0 {
-            into.entry(key.0.clone()).or_insert_with(|| chosen.clone());
+            rows.push((key.0.clone(), chosen.clone()));
         }
         taken += usize::from(chosen.is_some());
         if taken == page.entries_max {
             break;
         }
     }
+    rows
+}
+
+/// Both are in key order; of a key that both have, the newer layer's row.
+fn over(newer: Vec<Row>, older: Vec<Row>) -> Vec<Row> {
+    if older.is_empty() {
+        return newer;
+    }
+    let mut merged = Vec::with_capacity(newer.len() + older.len());
+    let mut newer = newer.into_iter().peekable();
+    for row in older {
+        while let Some(before) = newer.next_if(|(key, _)| *key < row.0) {
+            merged.push(before);
+        }
+        if newer.peek().is_none_or(|(key, _)| *key != row.0) {
+            merged.push(row);
+        }
+    }
+    merged.extend(newer);
+    merged
 }
 
 struct Piece {
@@ -190,5 +210,39 @@ impl Candidates {
             self.through = self.through.min(rows.last().map_or(u64::MAX, |(sequence, _)| *sequence));
         }
         self.entries.extend(rows);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use coequal_protocol::{Ballot, Revision};
+    use coequal_types::NodeId;
+    use proptest::prelude::*;
+
+    /// Rows of so many layers, each with the number of its layer as its version.
+    fn layer(keys: &std::collections::BTreeSet<u8>, version: u64) -> Vec<Row> {
+        let ballot = Ballot::ordinary(version, NodeId(1), 1);
+        let revision = Arc::new(Revision { version, stamp: ballot, body: None, history: Vec::new() });
+        let row = |key: &u8| (Key::of("c", &key.to_string()), Some(Held { ballot, revision: Arc::clone(&revision) }));
+        let mut rows: Vec<Row> = keys.iter().map(row).collect();
+        rows.sort_by(|one, other| one.0.cmp(&other.0));
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn of_two_layers_each_key_is_there_once_in_order_and_from_the_newer(
+            newer in proptest::collection::btree_set(0u8..40, 0..30),
+            older in proptest::collection::btree_set(0u8..40, 0..30),
+        ) {
+            let version = |row: &Row| row.1.as_ref().map(|held| held.revision.version);
+            let expected: BTreeMap<Key, Option<u64>> =
+                layer(&older, 1).iter().chain(&layer(&newer, 2)).map(|row| (row.0.clone(), version(row))).collect();
+            let merged = over(layer(&newer, 2), layer(&older, 1));
+            let found: Vec<_> = merged.iter().map(|row| (row.0.clone(), version(row))).collect();
+            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+        }
     }
 }

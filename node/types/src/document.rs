@@ -7,6 +7,8 @@ use crate::names::{DocumentKey, NameError};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt::Display;
+use std::io::Write as _;
 
 /// Deepest nesting of arrays and objects in a document.
 pub const NESTING_MAX: usize = 128;
@@ -112,23 +114,27 @@ fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
+/// What the system members take beside the key's own bytes, roughly.
+pub const SYSTEM_BYTES: usize = 96;
+
 /// The body with its system members in front: `{"_key":…,"_version":…,"_stamp":…,…}`.
-pub fn with_system_members(body: &[u8], key: &str, version: u64, stamp: &str) -> Vec<u8> {
-    let mut head = String::with_capacity(64 + key.len());
-    head.push_str("{\"_key\":");
-    push_string(&mut head, key);
-    head.push_str(",\"_version\":");
-    head.push_str(&version.to_string());
-    head.push_str(",\"_stamp\":");
-    push_string(&mut head, stamp);
-    let mut out = Vec::with_capacity(head.len() + body.len() + 1);
-    out.extend_from_slice(head.as_bytes());
+pub fn with_system_members(body: &[u8], key: &str, version: u64, stamp: impl Display) -> Vec<u8> {
+    let mut out = Vec::with_capacity(SYSTEM_BYTES + key.len() + body.len());
+    push_with_system_members(&mut out, body, key, version, stamp);
+    out
+}
+
+/// The same at the end of a longer text. What `stamp` shows must have nothing that JSON escapes.
+pub fn push_with_system_members(out: &mut Vec<u8>, body: &[u8], key: &str, version: u64, stamp: impl Display) {
+    // Writing into memory cannot fail; a part that was left out would only be wrong text, never a panic.
+    out.extend_from_slice(b"{\"_key\":");
+    _ = serde_json::to_writer(&mut *out, key);
+    _ = write!(out, ",\"_version\":{version},\"_stamp\":\"{stamp}\"");
     let rest = body.get(1..).unwrap_or(b"}");
     if rest != b"}" {
         out.push(b',');
     }
     out.extend_from_slice(rest);
-    out
 }
 
 /// Applies a JSON merge patch (RFC 7396) to a document body. Both must have been checked by
