@@ -107,10 +107,16 @@ impl Promises {
         is_covered && (!may_be_created || broken(Fault::GuessedPromiseInMemory))
     }
 
-    /// Keeps a promise in memory. If that makes too many, one comes back, to be written down.
-    pub fn hold(&mut self, key: &Key, ballot: Ballot) -> Option<(Key, Ballot)> {
+    /// With one for `key` there would be too many: this one is to be recorded first, and [`Promises::release`]d when it is.
+    pub fn to_write_down(&self, key: &Key) -> Option<(Key, Ballot)> {
+        let is_full = self.held.len() >= HELD_MAX && !self.held.contains_key(key);
+        let first = self.held.first_key_value().filter(|_| is_full);
+        first.map(|(key, ballot)| (key.clone(), *ballot))
+    }
+
+    /// Keeps a promise in memory. [`Promises::to_write_down`] has made room for it.
+    pub fn hold(&mut self, key: &Key, ballot: Ballot) {
         self.held.insert(key.clone(), ballot);
-        if self.held.len() > HELD_MAX { self.held.pop_first() } else { None }
     }
 
     /// Something was accepted at `ballot`, which says more than a promise up to there.

@@ -103,13 +103,20 @@ fn no_other_key_is_created_without_a_prepare() {
 }
 
 #[test]
-fn one_promise_more_than_fit_gives_one_back_to_be_written_down() {
+fn before_one_promise_more_than_fit_another_one_is_to_be_written_down() {
     let mut promises = Promises::default();
     promises.raise_bound(10);
     let key = |number: usize| Key::of("things", &format!("{number:06}"));
-    assert!((0..HELD_MAX).all(|number| promises.hold(&key(number), ballot(5, 1)).is_none()));
-    assert_eq!(promises.hold(&key(0), ballot(6, 1)), None, "a newer one takes the place of the older");
-    assert_eq!(promises.hold(&key(HELD_MAX), ballot(5, 1)), Some((key(0), ballot(6, 1))));
+    for number in 0..HELD_MAX {
+        assert_eq!(promises.to_write_down(&key(number)), None);
+        promises.hold(&key(number), ballot(5, 1));
+    }
+    assert_eq!(promises.to_write_down(&key(0)), None, "a newer one takes the place of the older");
+    promises.hold(&key(0), ballot(6, 1));
+    assert_eq!(promises.to_write_down(&key(HELD_MAX)), Some((key(0), ballot(6, 1))));
+    assert_eq!(promises.held(), HELD_MAX, "until it is written down it stays");
+    promises.release(&key(0), ballot(6, 1));
+    promises.hold(&key(HELD_MAX), ballot(5, 1));
     assert!(invariant_held_promises_are_bounded(&promises));
 }
 

@@ -98,8 +98,8 @@ impl Checkpoint<'_> {
             return Ok(());
         }
         let store = Arc::clone(self.store);
+        // It has the priority of the thread that begins it.
         let write = move || {
-            yield_to_writers();
             let report = store.checkpoint();
             drop(store);
             report

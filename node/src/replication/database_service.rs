@@ -300,9 +300,12 @@ impl DatabaseService {
         };
         if !linearizable {
             let handle = self.local()?;
+            // Before it is read: what becomes known in between makes the answer no younger.
+            let fresh_ms = handle.view().fresh_ms;
             let held = handle.store.chosen(key).map_err(|e| self.storage_error(&e))?;
             if may_answer(held.as_ref(), session) {
-                return Ok(document(held, false).map(|found| ReadDocument { age_ms: self.age_ms(handle), ..found }));
+                let age_ms = fresh_ms.map(|fresh_ms| self.node.now_ms().saturating_sub(fresh_ms));
+                return Ok(document(held, false).map(|found| ReadDocument { age_ms, ..found }));
             }
             // Behind the session's token, or not touched since: a majority knows (G3).
         }
@@ -314,12 +317,6 @@ impl DatabaseService {
         handle.events.try_send(event).map_err(|_| overloaded())?;
         let held: Option<Held> = receiver.await.map_err(|_| ServiceError::ShuttingDown)??;
         Ok(document(held, true))
-    }
-
-    /// How old local reads may be, in milliseconds.
-    fn age_ms(&self, handle: &ReplicaHandle) -> Option<u64> {
-        let now_ms = self.node.now_ms();
-        handle.view().fresh_ms.map(|fresh_ms| now_ms.saturating_sub(fresh_ms))
     }
 
     /// Live documents of a collection, local, in key order, behind `after`, whose key begins with `prefix`.

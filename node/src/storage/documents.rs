@@ -128,6 +128,17 @@ impl Documents {
 
     /// One register.
     pub(super) fn register(&self, key: &Key) -> Result<Option<Register>, StorageError> {
+        match self.register_as_open(key) {
+            // After a write that found no space redb reads nothing any more until the file is opened anew.
+            Err(StorageError::DiskFull { .. }) => {
+                self.open_again()?;
+                self.register_as_open(key)
+            }
+            found => found,
+        }
+    }
+
+    fn register_as_open(&self, key: &Key) -> Result<Option<Register>, StorageError> {
         self.ensure_open()?;
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = opened.as_ref() else { return Err(self.closed()) };

@@ -25,6 +25,7 @@ struct Faults {
     /// Pages that may still be written for the first time before the disk is full.
     free_pages: AtomicU64,
     sync_fails: AtomicBool,
+    open_fails: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -55,7 +56,11 @@ const SECTOR: usize = 512;
 
 impl Default for MemoryDisk {
     fn default() -> Self {
-        let faults = Faults { free_pages: AtomicU64::new(u64::MAX), sync_fails: AtomicBool::new(false) };
+        let faults = Faults {
+            free_pages: AtomicU64::new(u64::MAX),
+            sync_fails: AtomicBool::new(false),
+            open_fails: AtomicBool::new(false),
+        };
         let shared = Shared { path: PathBuf::from("memory"), files: Mutex::default(), faults: Arc::new(faults) };
         Self { shared: Arc::new(shared) }
     }
@@ -123,6 +128,11 @@ impl MemoryDisk {
     pub fn set_sync_fails(&self, fails: bool) {
         self.shared.faults.sync_fails.store(fails, Ordering::SeqCst);
     }
+
+    /// Lets no file be opened for lack of space from now on, or lets them again.
+    pub fn set_open_fails(&self, fails: bool) {
+        self.shared.faults.open_fails.store(fails, Ordering::SeqCst);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -138,6 +148,9 @@ impl Disk for MemoryDisk {
         &self.shared.path
     }
     fn open(&self, name: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        if self.shared.faults.open_fails.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if create && !self.exists(name)? {
             self.put(name, Vec::new());
         }

@@ -47,14 +47,18 @@ impl Replica {
         self.answer(from, gate, key, ballot, answer);
     }
 
-    /// False when the store failed.
+    /// False when the store failed: then nothing was promised, and nothing that was promised before is forgotten.
     fn hold_promise(&mut self, key: &Key, ballot: Ballot) -> bool {
-        let oldest = self.promises.hold(key, ballot);
         debug_assert!(broken(Fault::PromiseAboveBound) || ballot.time <= self.promises.bound());
-        oldest.is_none_or(|(key, ballot)| {
-            let change = Change::Promise { ballot };
-            self.append(LogRecord::Register { key, change }).is_some()
-        })
+        if let Some((other, promised)) = self.promises.to_write_down(key) {
+            let change = Change::Promise { ballot: promised };
+            if self.append(LogRecord::Register { key: other.clone(), change }).is_none() {
+                return false;
+            }
+            self.promises.release(&other, promised);
+        }
+        self.promises.hold(key, ballot);
+        true
     }
 
     pub(super) fn on_accept(&mut self, from: NodeId, epoch: u64, key: Key, ballot: Ballot, revision: &Arc<Revision>) {

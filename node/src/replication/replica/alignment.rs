@@ -249,11 +249,14 @@ impl Replica {
             running.look_at_own_ms = now_ms + OWN_PENDING_EVERY_MS;
             running.alignment.drop_own_decided(|key| self.store.is_pending(key));
         }
-        let room = SETTLE_AT_ONCE.saturating_sub(running.in_flight.len());
+        // Without space nothing can be taken in: it is tried again when there may be some.
+        let at_once = if self.met_full_ms.is_some() { 0 } else { SETTLE_AT_ONCE };
+        let room = at_once.saturating_sub(running.in_flight.len());
         let keys = running.alignment.to_settle(room + running.in_flight.len());
         for key in keys.into_iter().filter(|key| !running.in_flight.contains(key)).take(room).collect::<Vec<_>>() {
-            running.in_flight.insert(key.clone());
-            self.settle_for_alignment(key);
+            if self.settle_for_alignment(key.clone()) {
+                running.in_flight.insert(key);
+            }
         }
         let (done, _) = self.drained(running);
         running.rate.update(done, now_ms);
@@ -416,9 +419,11 @@ impl Replica {
         self.next_tick_ms = self.now.monotonic_ms;
     }
 
-    /// The chosen state of `key` is here now.
-    pub(super) fn on_alignment_key_settled(&mut self, key: &Key) {
-        for running in self.alignment.iter_mut().chain(&mut self.epoch_alignment) {
+    /// The chosen state of `key` is here now, as a read that began with this number found it. An alignment that began after
+    /// that may wait for what was chosen since.
+    pub(super) fn on_alignment_key_settled(&mut self, key: &Key, read: u64) {
+        let all = self.alignment.iter_mut().chain(&mut self.epoch_alignment);
+        for running in all.filter(|running| running.alignment.id < read) {
             running.alignment.on_settled(key);
             running.in_flight.remove(key);
             running.undecided_reads.remove(key);

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 const RESEND_FIRST_MS: u64 = 100;
 const RESEND_MAX_MS: u64 = 1_000;
+/// A round for which the store could not be read is begun again after this long.
+const STORE_AGAIN_MS: u64 = 500;
 /// Of as many voters as are needed, one has not promised after this long: all are asked.
 const WIDEN_MS: u64 = 25;
 /// For how long others are asked rather than who kept a prepare waiting.
@@ -44,7 +46,7 @@ impl Replica {
         self.enqueue(key, Waiting { operation, generated, deadline_ms, reply: Reply::Write(reply) });
     }
 
-    fn refuses_writes(&self) -> Option<ServiceError> {
+    pub(super) fn refuses_writes(&self) -> Option<ServiceError> {
         if let Some(reason) = &self.fault {
             return Some(ServiceError::Faulty { name: self.configuration.name.clone(), reason: reason.clone() });
         }
@@ -135,7 +137,7 @@ impl Replica {
     }
 
     fn start_round(&mut self, key: &Key) {
-        let Some((register, _)) = self.load(key) else { return };
+        let Some((register, _)) = self.load(key) else { return self.wait_for_the_store(key) };
         let promised = self.promises.promised(&self.guard(), key, &register);
         let Some(active) = self.slots.active(key) else { return };
         let floor = promised.max(register.accepted_ballot()).max(active.floor).max(active.proposal.ballot());
@@ -154,6 +156,16 @@ impl Replica {
         for voter in asked {
             self.send(voter, Message::Prepare { epoch, key: key.clone(), ballot });
         }
+    }
+
+    /// The store could not be read, as between a checkpoint that found the disk full and the file being opened anew: the round
+    /// begins later, unless its writes' deadlines pass before.
+    fn wait_for_the_store(&mut self, key: &Key) {
+        let until_ms = self.now.monotonic_ms + STORE_AGAIN_MS;
+        if let Some(active) = self.slots.active(key) {
+            active.back_off_until_ms = Some(until_ms);
+        }
+        self.slots.schedule(key);
     }
 
     /// First those that are reached, may vote as far as is known here, and answered soon lately: this node before all others, then

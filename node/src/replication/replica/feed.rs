@@ -98,7 +98,7 @@ impl Replica {
     fn pull_from(&mut self, source: NodeId) {
         let now_ms = self.now.monotonic_ms;
         let aligned = self.status == DatabaseStatus::Online;
-        let stands_aside = self.stands_aside(source);
+        let stands_aside = !aligned && self.stands_aside(source);
         let Some(peer) = self.peers.get_mut(&source).filter(|peer| peer.reachable) else { return };
         if let Some(waiting) = &peer.pull.waits_for {
             if now_ms.saturating_sub(waiting.asked_ms) < PULL_RETRY_MS {
@@ -267,7 +267,7 @@ impl Replica {
 
     /// Whether what was just to be recorded could be. If not, the cursor stays, and the batch comes again: it is pulled again
     /// when there is space.
-    fn takes_writes(&self) -> bool {
+    pub(super) fn takes_writes(&self) -> bool {
         !self.disk_full && self.is_running()
     }
 

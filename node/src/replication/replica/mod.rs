@@ -40,6 +40,8 @@ mod alignment_test;
 mod serving_test;
 #[cfg(test)]
 mod feed_test;
+#[cfg(test)]
+mod full_disk_test;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 

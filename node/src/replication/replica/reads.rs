@@ -40,19 +40,27 @@ impl Replica {
     }
 
     /// Reads `key` by a quorum so that its chosen state is here (hot alignment, step 5).
-    pub(super) fn settle_for_alignment(&mut self, key: Key) {
+    /// False when the store could not be read.
+    pub(super) fn settle_for_alignment(&mut self, key: Key) -> bool {
         let deadline_ms = self.now.monotonic_ms + 5_000;
-        self.start_query(key, deadline_ms, None, true);
+        self.start_query(key, deadline_ms, None, true)
     }
 
-    fn start_query(&mut self, key: Key, deadline_ms: u64, reply: Option<ReadReply>, settles: bool) {
-        let Some((register, _)) = self.load(&key) else { return };
+    /// False when the store could not be read; then whoever waits for a reply has one.
+    fn start_query(&mut self, key: Key, deadline_ms: u64, reply: Option<ReadReply>, settles: bool) -> bool {
+        let Some((register, _)) = self.load(&key) else {
+            if let Some(reply) = reply {
+                reply(Err(self.refuses_writes().unwrap_or(ServiceError::DiskFull)));
+            }
+            return false;
+        };
         let own = if self.configuration.is_voter(self.me) { register.accepted } else { register.chosen };
         let id = self.id();
         let resend_at_ms = self.now.monotonic_ms + RESEND_MS;
         let query = Query::new(own);
         self.queries.insert(id, QueryInFlight { key, query, deadline_ms, resend_at_ms, reply, settles });
         self.send_query(id);
+        true
     }
 
     fn send_query(&mut self, id: u64) {
@@ -96,15 +104,24 @@ impl Replica {
 
     fn finish_query(&mut self, id: u64, held: Option<Held>) {
         let Some(flight) = self.queries.remove(&id) else { return };
+        let mut is_here = true;
         if let Some(held) = &held {
             self.learn(&flight.key, held.ballot, Some(&held.revision), None);
+            // What a full disk did not take is asked for again.
+            is_here = self.takes_writes() || self.has_chosen(&flight.key, held.ballot);
         }
-        if flight.settles {
-            self.on_alignment_key_settled(&flight.key);
+        if flight.settles && is_here {
+            self.on_alignment_key_settled(&flight.key, id);
+        } else if flight.settles {
+            self.on_alignment_key_unsettled(&flight.key);
         }
         if let Some(reply) = flight.reply {
             reply(Ok(held));
         }
+    }
+
+    fn has_chosen(&mut self, key: &Key, ballot: Ballot) -> bool {
+        self.load(key).is_some_and(|(register, _)| register.chosen_ballot() >= ballot)
     }
 
     /// A majority does not agree yet: a proposal that changes nothing makes it agree.
@@ -154,7 +171,10 @@ impl Replica {
         let ids: Vec<u64> = self.queries.keys().copied().collect();
         for id in ids {
             let Some(flight) = self.queries.remove(&id) else { continue };
-            self.start_query(flight.key, flight.deadline_ms, flight.reply, flight.settles);
+            let (key, settles) = (flight.key.clone(), flight.settles);
+            if !self.start_query(flight.key, flight.deadline_ms, flight.reply, settles) && settles {
+                self.on_alignment_key_unsettled(&key);
+            }
         }
     }
 

@@ -172,7 +172,7 @@ impl Replica {
         let wish = Wish {
             after: if fits { request.after } else { 0 },
             entries_max: request.entries_max.min(ENTRIES_MAX) as usize,
-            bytes_max: request.bytes_max as usize,
+            bytes_max: (request.bytes_max as usize).min(BODY_BYTES_MAX),
             bodies: request.bodies,
         };
         let ahead = self.peers.get_mut(&to).map_or(Ahead::Nothing, |peer| std::mem::take(&mut peer.serve.ahead));
