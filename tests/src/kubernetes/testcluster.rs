@@ -52,11 +52,19 @@ impl TestCluster {
 
     /// `kubectl` whose failure is part of its answer.
     pub fn kubectl_says(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments).unwrap_or_else(|says| says)
+    }
+
+    /// `kubectl` with these arguments, and what it prints.
+    ///
+    /// # Errors
+    ///
+    /// What it printed, and its complaint, when it failed.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         let output = Command::new(self.directory.join("in")).arg("kubectl").args(arguments).output();
-        output.map_or_else(
-            |error| error.to_string(),
-            |output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        )
+        let output = output.map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        if output.status.success() { Ok(text) } else { Err(text) }
     }
 
     /// A command in the network of machine `number`, and what it prints.

@@ -177,8 +177,8 @@ fn tokens_are_replaced_by_writing_others_and_stand_in_no_log() {
         assert_eq!(place.pods().await, pods, "the same pods");
         assert_eq!(place.restarts().await, 0, "and none was restarted");
         let nodes = place.kubectl(&["logs", "-l", "app.kubernetes.io/component=node", "--tail=-1"]);
-        let operator = ["-n", OPERATOR_NAMESPACE, "logs", "-l", "app.kubernetes.io/name=coequal-operator", "--tail=-1"];
-        for (whose, log) in [("nodes", nodes), ("operator", place.cluster.kubectl(&operator))] {
+        let logs = [("nodes", nodes), ("operator", log_of_the_operators(place).await)];
+        for (whose, log) in logs {
             let tokens = [admin, reader, old.token()];
             assert!(
                 !log.is_empty() && tokens.iter().all(|token| !log.contains(token)),
@@ -186,4 +186,10 @@ fn tokens_are_replaced_by_writing_others_and_stand_in_no_log() {
             );
         }
     });
+}
+
+/// What the operators' pods wrote. The scenarios beside this one kill operators, and a pod that begins has no log yet.
+async fn log_of_the_operators(place: &Place) -> String {
+    let logs = ["-n", OPERATOR_NAMESPACE, "logs", "-l", "app.kubernetes.io/name=coequal-operator", "--tail=-1"];
+    until("the operators have logs", async || place.cluster.try_kubectl(&logs)).await.0
 }
