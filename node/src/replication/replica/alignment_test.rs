@@ -1,7 +1,8 @@
 //! What an alignment rests on: samples that it asked for itself (I5), taken not long before it ends (G4).
 
 use super::Event;
-use super::driven_test::{Driven, EPOCH, OTHER, THIRD, WALL_MS, configuration};
+use super::driven_test::{Driven, EPOCH, OTHER, THIRD, WALL_MS, configuration, key};
+use coequal_protocol::Ballot;
 use coequal_protocol::message::Message;
 use coequal_types::{DatabaseStatus, NodeId};
 
@@ -69,6 +70,50 @@ fn a_sample_of_an_earlier_alignment_does_not_count() {
     }
     assert_eq!(status(&driven), DatabaseStatus::Synchronizing);
     answers_samples(&mut driven, numbers, 0);
+    assert_eq!(status(&driven), DatabaseStatus::Online);
+}
+
+/// Answers requests for a sample, until there are no more, with a key that is undecided there and nothing else that is
+/// missing here. The number of the newest read of that key comes back.
+fn answers_with_undecided_key(driven: &mut Driven, mut numbers: Vec<(NodeId, u64)>) -> u64 {
+    let mut newest: Option<u64> = None;
+    while !numbers.is_empty() {
+        for (from, alignment) in numbers {
+            let pending = vec![key()];
+            let sample = Message::SampleAnswer { alignment, epoch: EPOCH, feed: FEED, head: HEAD, behind: 0, pending };
+            driven.hears(from, sample);
+        }
+        driven.passes(25);
+        let sent = driven.sends();
+        numbers = asked(&sent);
+        let reads = sent.iter().filter_map(|(_, message)| match message {
+            Message::Query { read, .. } => Some(*read),
+            _ => None,
+        });
+        newest = newest.max(reads.max());
+    }
+    newest.expect("a read of the key")
+}
+
+/// What was chosen between the two is not in what the read of the former one finds (G4).
+#[test]
+fn a_read_of_an_earlier_alignment_settles_no_key_of_a_later_one() {
+    let (mut driven, numbers) = asking();
+    let former = answers_with_undecided_key(&mut driven, numbers);
+    driven.handle(Event::StoodStill);
+    driven.passes(25);
+    let numbers = asked(&driven.sends());
+    let later = answers_with_undecided_key(&mut driven, numbers);
+    assert!(later > former, "the later one reads the key itself");
+    let knows_nothing = |read: u64| {
+        let (accepted, chosen, revision) = (Ballot::NONE, true, None);
+        Message::QueryAnswer { epoch: EPOCH, key: key(), read, accepted, chosen, revision }
+    };
+    driven.hears(OTHER, knows_nothing(former));
+    driven.passes(25);
+    assert_eq!(status(&driven), DatabaseStatus::Synchronizing);
+    driven.hears(OTHER, knows_nothing(later));
+    driven.passes(25);
     assert_eq!(status(&driven), DatabaseStatus::Online);
 }
 

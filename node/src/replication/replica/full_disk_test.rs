@@ -6,16 +6,21 @@ use coequal_protocol::message::Message;
 use coequal_protocol::promises::HELD_MAX;
 use coequal_protocol::record::{Change, LogRecord};
 use coequal_protocol::{Ballot, Key, Revision};
-use coequal_types::NodeId;
+use coequal_types::{DatabaseStatus, NodeId};
 use std::sync::Arc;
 
 fn named(number: u64) -> Key {
     Key::of("things", &format!("{number:05}"))
 }
 
+/// Of all documents.
+fn ballot_of_documents() -> Ballot {
+    Ballot::ordinary(1_740_000_000_000 << 16, OTHER, 1)
+}
+
 fn fill(driven: &mut Driven, numbers: std::ops::Range<u64>) {
     for number in numbers {
-        let ballot = Ballot::ordinary(1_740_000_000_000 << 16, OTHER, 1);
+        let ballot = ballot_of_documents();
         let body = Some(bytes::Bytes::from(vec![b' '; 2_000]));
         let revision = Arc::new(Revision { version: 1, stamp: ballot, body, history: Vec::new() });
         let change =
@@ -67,6 +72,41 @@ fn a_write_that_met_a_full_disk_goes_on_when_there_is_space() {
     let prepares =
         |sent: &[(NodeId, Message)]| sent.iter().any(|(_, message)| matches!(message, Message::Prepare { .. }));
     assert!(prepares(&driven.sends()), "{:?}", outcome.lock().unwrap().as_ref().map(|result| result.is_ok()));
+}
+
+/// Time passes, and the other node answers what an alignment asks: it does not know that document 5 is chosen, and
+/// nothing of its feed is missing here.
+fn aligns(driven: &mut Driven, milliseconds: u64) {
+    for _ in 0..milliseconds / 25 {
+        driven.passes(25);
+        for (to, message) in driven.sends() {
+            let answer = match message {
+                Message::Sample { alignment, .. } => {
+                    let pending = vec![named(5)];
+                    Message::SampleAnswer { alignment, epoch: EPOCH, feed: 9, head: 40, behind: 0, pending }
+                }
+                Message::Query { key, read, .. } => {
+                    let (accepted, chosen, revision) = (ballot_of_documents(), false, None);
+                    Message::QueryAnswer { epoch: EPOCH, key, read, accepted, chosen, revision }
+                }
+                _ => continue,
+            };
+            if to == OTHER {
+                driven.hears(OTHER, answer);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_that_could_not_be_read_for_a_moment_is_asked_for_again_and_the_alignment_ends() {
+    let mut driven = full();
+    aligns(&mut driven, 200);
+    assert!(driven.replica.met_full_ms.is_some(), "the document was not looked for");
+    assert_eq!(driven.replica.view_status(), DatabaseStatus::Synchronizing);
+    driven.disk.set_open_fails(false);
+    aligns(&mut driven, 3_000);
+    assert_eq!(driven.replica.view_status(), DatabaseStatus::Online);
 }
 
 /// Whoever forgot it would accept what it has promised to refuse (I4).

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 const DOCUMENTS: u64 = 1_200;
 const ONE_GO: usize = 512;
+/// Bodies of a batch at most, but for the last one.
+const BODY_BYTES_MAX: usize = 4 << 20;
 
 fn named(number: u64) -> Key {
     Key::of("things", &format!("{number:05}"))
@@ -17,8 +19,12 @@ fn named(number: u64) -> Key {
 
 /// Version `version` of a document, chosen by the other nodes.
 fn chooses(driven: &Driven, number: u64, version: u64) {
+    chooses_body(driven, number, version, "{}".into());
+}
+
+fn chooses_body(driven: &Driven, number: u64, version: u64, body: bytes::Bytes) {
     let ballot = Ballot::ordinary((1_740_000_000_000 << 16) + version, OTHER, 1);
-    let revision = Arc::new(Revision { version, stamp: ballot, body: Some("{}".into()), history: Vec::new() });
+    let revision = Arc::new(Revision { version, stamp: ballot, body: Some(body), history: Vec::new() });
     let change = Change::Chosen { ballot, feed_sequence: driven.store.next_feed_sequence(), revision: Some(revision) };
     driven.store.append(LogRecord::Register { key: named(number), change }).unwrap();
 }
@@ -41,8 +47,12 @@ struct Batch {
 
 /// The answer to a pull, in the turn in which it comes.
 fn pulls(driven: &mut Driven, request: u64, after: u64) -> Batch {
+    pulls_at_most(driven, request, after, 1 << 20)
+}
+
+fn pulls_at_most(driven: &mut Driven, request: u64, after: u64, bytes_max: u32) -> Batch {
     let feed = driven.store.feed_id();
-    let (entries_max, bytes_max) = (ONE_GO as u32, 1 << 20);
+    let entries_max = ONE_GO as u32;
     driven.hears(
         OTHER,
         Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies: true, own_feed: 0, durable: 0 },
@@ -150,4 +160,30 @@ fn what_is_said_to_remain_is_right_at_the_end_and_about_right_before() {
         }
     }
     assert_eq!(after, driven.store.feed_head());
+}
+
+#[test]
+fn a_batch_has_four_mebibytes_of_bodies_at_most_however_many_are_asked_for() {
+    const LARGE: u64 = 12;
+    let mut driven = Driven::voting(configuration(EPOCH, 3));
+    for number in 0..LARGE {
+        chooses_body(&driven, number, 1, vec![b' '; 1_000_000].into());
+        driven.commit();
+    }
+    driven.reaches(OTHER, true);
+    driven.sends();
+    let (mut after, mut came, mut request) = (0, 0, 0);
+    while came < LARGE {
+        request += 1;
+        let batch = pulls_at_most(&mut driven, request, after, u32::MAX);
+        let bodies = batch.entries.iter().filter_map(|entry| entry.revision.as_ref()?.body.as_ref());
+        let sizes: Vec<usize> = bodies.map(bytes::Bytes::len).collect();
+        let (_, but_the_last) = sizes.split_last().expect("a body");
+        assert!(but_the_last.iter().sum::<usize>() <= BODY_BYTES_MAX, "{} bodies in one batch", sizes.len());
+        came += sizes.len() as u64;
+        after = batch.through;
+        // The next one is read ahead, under the same bound.
+        turn(&mut driven);
+    }
+    assert_eq!((came, after), (LARGE, driven.store.feed_head()));
 }
