@@ -1,6 +1,6 @@
 //! Keys that an alignment settles: each is asked for until its chosen state is here, and nothing else counts (G4).
 
-use super::driven_test::{Driven, EPOCH, OTHER, configuration};
+use super::driven_test::{Driven, EPOCH, OTHER, THIRD, configuration};
 use coequal_protocol::message::Message;
 use coequal_protocol::record::{Change, LogRecord};
 use coequal_protocol::{Ballot, Key, Revision};
@@ -91,6 +91,13 @@ fn answers_read(driven: &mut Driven, asked: Asked) {
     driven.hears(OTHER, Message::QueryAnswer { epoch, key: unsettled(), read, accepted, chosen: true, revision });
 }
 
+/// The third node's answer from before it accepted anything.
+fn answers_read_with_nothing(driven: &mut Driven, asked: Asked) {
+    let Asked { read, epoch, .. } = asked;
+    let (accepted, chosen, revision) = (Ballot::NONE, true, None);
+    driven.hears(THIRD, Message::QueryAnswer { epoch, key: unsettled(), read, accepted, chosen, revision });
+}
+
 /// The other node's feed is here up to its end; of the document it does not say whether it is chosen.
 fn answers_samples(driven: &mut Driven, sent: &[(NodeId, Message)]) {
     for (to, message) in sent {
@@ -154,5 +161,27 @@ fn a_value_that_a_full_disk_did_not_take_is_not_settled() {
     driven.disk.set_open_fails(false);
     assert_eq!(version(&driven), Some(1));
     passes_answered(&mut driven, 2_000);
+    assert_eq!((status(&driven), version(&driven)), (DatabaseStatus::Online, Some(2)));
+}
+
+/// What the new alignment has to bring here may have been chosen after an answer and before the sample.
+#[test]
+fn a_read_that_began_before_the_samples_settles_nothing_under_a_new_epoch() {
+    let mut driven = Driven::voting(configuration(EPOCH, 3));
+    driven.reaches(OTHER, true);
+    driven.reaches(THIRD, true);
+    let former = until_it_asks(&mut driven, 0);
+    driven.adopts(configuration(EPOCH + 1, 3));
+    driven.commit();
+    let before_samples = reads(&driven.sends());
+    let newest = before_samples.iter().map(|asked| asked.read).max().unwrap_or(former.read);
+    let asked = until_it_asks(&mut driven, newest);
+    assert_eq!(asked.epoch, EPOCH + 1);
+    // The third node's answers come late: by now it and the other node have chosen a version.
+    before_samples.iter().for_each(|late| answers_read_with_nothing(&mut driven, *late));
+    driven.passes(25);
+    assert_eq!((status(&driven), version(&driven)), (DatabaseStatus::Synchronizing, None));
+    answers_read(&mut driven, asked);
+    driven.passes(25);
     assert_eq!((status(&driven), version(&driven)), (DatabaseStatus::Online, Some(2)));
 }
