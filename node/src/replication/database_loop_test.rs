@@ -1,8 +1,30 @@
 //! What a database's loop takes first, and what stands back for it.
 
 use super::super::priority::{CHECKPOINT_NICE, yield_to_writers};
-use super::{Event, Inbox, LINES_AT_ONCE};
-use tokio::sync::mpsc;
+use super::{Event, Inbox, LINES_AT_ONCE, ReplicaHandle, ReplicaView, Store};
+use std::sync::{Arc, RwLock};
+use tokio::sync::{mpsc, watch};
+
+impl ReplicaHandle {
+    /// A door without a loop behind it, awake for ever: it looks like `view` until somebody shows another one.
+    pub(in crate::replication) fn at_rest(store: Arc<Store>, view: ReplicaView) -> Self {
+        Self {
+            events: mpsc::channel(1).0,
+            lines: mpsc::channel(1).0,
+            head: watch::channel(store.feed_head()).1,
+            store,
+            counters: Arc::default(),
+            view: Arc::new(RwLock::new(Arc::new(view))),
+            awake_ms: Arc::new(u64::MAX.into()),
+            stop: Arc::default(),
+            finished: watch::channel(true).1,
+        }
+    }
+
+    pub(in crate::replication) fn show(&self, view: ReplicaView) {
+        *self.view.write().unwrap() = Arc::new(view);
+    }
+}
 
 /// Many lines of a batch wait; what comes then is taken before them, and only a few of them at a time beside it.
 #[tokio::test]

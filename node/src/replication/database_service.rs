@@ -473,3 +473,7 @@ fn role_of(configuration: Option<&Configuration>, node: NodeId) -> Role {
         _ => Role::None,
     }
 }
+
+#[cfg(test)]
+#[path = "database_service_test.rs"]
+mod tests;

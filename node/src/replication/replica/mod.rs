@@ -42,6 +42,8 @@ mod serving_test;
 mod feed_test;
 #[cfg(test)]
 mod full_disk_test;
+#[cfg(test)]
+mod settling_test;
 
 pub use event::{ClientRead, ClientWrite, ComparisonView, Effects, Event, Now, ReplicaView};
 

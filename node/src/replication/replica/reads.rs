@@ -171,9 +171,12 @@ impl Replica {
         let ids: Vec<u64> = self.queries.keys().copied().collect();
         for id in ids {
             let Some(flight) = self.queries.remove(&id) else { continue };
-            let (key, settles) = (flight.key.clone(), flight.settles);
-            if !self.start_query(flight.key, flight.deadline_ms, flight.reply, settles) && settles {
-                self.on_alignment_key_unsettled(&key);
+            if flight.settles {
+                // Its alignment, or the one in that one's place, asks for the key again, and after its samples: what is
+                // asked now may be answered before them, and come after them.
+                self.on_alignment_key_unsettled(&flight.key);
+            } else {
+                self.start_query(flight.key, flight.deadline_ms, flight.reply, false);
             }
         }
     }
