@@ -1,6 +1,7 @@
 //! What a local read says of its age (G3).
 
 use super::super::database_loop::ReplicaHandle;
+use super::super::replica::driven_test::{self, EPOCH};
 use super::super::replica::{Replica, ReplicaStart, ReplicaView};
 use super::super::service::Consistency;
 use super::DatabaseService;
@@ -8,7 +9,7 @@ use crate::replication::idle_service;
 use crate::storage::{Disk, DiskFile, MemoryDisk, Store, StoreIdentity, StoreSettings};
 use coequal_protocol::record::{Change, LogRecord};
 use coequal_protocol::{Ballot, Key, Revision};
-use coequal_types::{Configuration, DatabaseId, DatabaseSettings, DatabaseStatus, LowBound, NodeId};
+use coequal_types::{Configuration, DatabaseStatus, NodeId};
 use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::path::Path;
@@ -97,21 +98,7 @@ impl DiskFile for InterruptedFile {
 }
 
 fn configuration() -> Configuration {
-    let voters = vec![ME, NodeId(2), NodeId(3)];
-    Configuration {
-        name: "orders".parse().unwrap(),
-        uuid: DatabaseId::from_u128(7),
-        epoch: 5,
-        joined: voters.iter().map(|voter| (*voter, 1)).collect(),
-        voters,
-        joint_with: None,
-        learners: Vec::new(),
-        excluded: Vec::new(),
-        dropped_uuids: Vec::new(),
-        settings: DatabaseSettings::default(),
-        dropped: false,
-        low_bound: LowBound::default(),
-    }
+    driven_test::configuration(EPOCH, 3)
 }
 
 fn named(number: u64) -> Key {

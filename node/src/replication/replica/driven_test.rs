@@ -13,7 +13,7 @@ pub(super) const ME: NodeId = NodeId(1);
 pub(super) const OTHER: NodeId = NodeId(2);
 pub(super) const THIRD: NodeId = NodeId(3);
 /// The epoch in which tests begin.
-pub(super) const EPOCH: u64 = 5;
+pub(in crate::replication) const EPOCH: u64 = 5;
 
 pub(super) const SETTINGS: StoreSettings = StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 };
 
@@ -21,7 +21,7 @@ pub(super) const SETTINGS: StoreSettings = StoreSettings { cache_bytes: 1 << 20,
 pub(super) type Outcome<T = Written> = Arc<Mutex<Option<Result<T, ServiceError>>>>;
 
 /// The voters 1 to `voters`, all of them there from the first epoch on.
-pub(super) fn configuration(epoch: u64, voters: u64) -> Configuration {
+pub(in crate::replication) fn configuration(epoch: u64, voters: u64) -> Configuration {
     let voters: Vec<NodeId> = (1..=voters).map(NodeId).collect();
     Configuration {
         name: "orders".parse().unwrap(),

@@ -27,7 +27,7 @@ mod replica_test;
 #[cfg(test)]
 mod rest_test;
 #[cfg(test)]
-mod driven_test;
+pub(super) mod driven_test;
 #[cfg(test)]
 mod epochs_test;
 #[cfg(test)]
