@@ -71,7 +71,7 @@ impl Replica {
         }
         let before = self.effects.learned;
         for body in bodies {
-            self.learn_compared(from, body, false);
+            self.learn_compared(body, false);
         }
         if bodies.iter().any(|body| self.is_stale_copy(&body.key, body.ballot)) {
             // Only a quorum can tell a loss here from a late copy of what was collected: this node's own comparison asks it.
@@ -87,12 +87,12 @@ impl Replica {
 
     /// Merged by ballot like what comes by a feed, and like that refused where it may be a late copy of what was collected
     /// here, unless this node knows from a quorum that it is not.
-    pub(super) fn learn_compared(&mut self, from: NodeId, body: &ChosenBody, held_by_quorum: bool) {
+    pub(super) fn learn_compared(&mut self, body: &ChosenBody, held_by_quorum: bool) {
         if !held_by_quorum && self.is_stale_copy(&body.key, body.ballot) {
             return;
         }
         self.observe(body.ballot);
         self.slots.forget_recent_below(&body.key, body.ballot);
-        self.learn(&body.key, body.ballot, Some(&body.revision), Some(from));
+        self.learn(&body.key, body.ballot, Some(&body.revision), None);
     }
 }

@@ -250,7 +250,7 @@ impl Replica {
             Compare::Fetched { comparison, step, bodies } if !self.disk_full => {
                 for body in running.comparison.on_fetched(from, (comparison, step), bodies) {
                     let held_by_quorum = running.comparison.is_held_by_quorum(&body.key);
-                    self.learn_compared(from, &body, held_by_quorum);
+                    self.learn_compared(&body, held_by_quorum);
                 }
             }
             _ => {}

@@ -1,6 +1,7 @@
 //! The coordinator's duties: bring each write to its end, whoever else writes, and say honestly how it ended.
 
 use super::event::ClientWrite;
+use super::serving::Origin;
 use super::slot::{self, Active, ForwardedWrite, Reply, WAITING_MAX, Waiting};
 use super::{Peer, Replica};
 use crate::replication::error::ServiceError;
@@ -308,7 +309,7 @@ impl Replica {
     }
 
     /// Records that `ballot` is chosen, if that is news and the value is here. `from`: whose feed told it.
-    pub(super) fn learn(&mut self, key: &Key, ballot: Ballot, revision: Option<&Arc<Revision>>, from: Option<NodeId>) {
+    pub(super) fn learn(&mut self, key: &Key, ballot: Ballot, revision: Option<&Arc<Revision>>, from: Option<Origin>) {
         let Some((register, _)) = self.load(key) else { return };
         let sequence = self.store.next_feed_sequence();
         let Some(change) = register.learn(ballot, revision, sequence) else { return };
@@ -317,7 +318,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn note_learned(&mut self, sequence: u64, from: Option<NodeId>) {
+    pub(super) fn note_learned(&mut self, sequence: u64, from: Option<Origin>) {
         if let Some(from) = from {
             self.origins.note(sequence, from);
         }

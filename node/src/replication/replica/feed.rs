@@ -2,6 +2,7 @@
 //! differs. Each node pulls what it lacks from every voter; its pull is its credit, so a slow node slows nobody.
 
 use super::Replica;
+use super::serving::Origin;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ChosenBody, FeedEntry, Message};
 use coequal_protocol::pull_size::PullSize;
@@ -160,7 +161,7 @@ impl Replica {
         peer.pull.patience_ms = PULL_RETRY_MS;
         let (count, mut lacked, mut missing) = (entries.len(), 0, Vec::new());
         for entry in entries {
-            match self.take_entry(from, entry) {
+            match self.take_entry(Origin { node: from, feed: batch.feed }, entry) {
                 Taken::Known => {}
                 Taken::WithBody => lacked += 1,
                 Taken::Missing(key, ballot) => missing.push((key, ballot)),
@@ -186,7 +187,7 @@ impl Replica {
     }
 
     /// Learns an entry.
-    fn take_entry(&mut self, from: NodeId, entry: FeedEntry) -> Taken {
+    fn take_entry(&mut self, from: Origin, entry: FeedEntry) -> Taken {
         let FeedEntry { key, ballot, sequence: _, revision } = entry;
         if let Some(revision) = revision {
             return self.take_revision(from, key, ballot, &revision);
@@ -204,7 +205,7 @@ impl Replica {
     }
 
     /// Learns an entry that brings its revision, as they come to a node that was away: there are many, and each is wanted once.
-    fn take_revision(&mut self, from: NodeId, key: Key, ballot: Ballot, revision: &Arc<Revision>) -> Taken {
+    fn take_revision(&mut self, from: Origin, key: Key, ballot: Ballot, revision: &Arc<Revision>) -> Taken {
         let Some(register) = self.read(&key) else { return Taken::Known };
         self.observe(ballot);
         if ballot <= register.chosen_ballot() || self.guard().is_stale(&register, ballot) {
@@ -221,7 +222,7 @@ impl Replica {
         taken
     }
 
-    fn learn_from_feed(&mut self, from: NodeId, key: &Key, ballot: Ballot, revision: Option<&Arc<Revision>>) {
+    fn learn_from_feed(&mut self, from: Origin, key: &Key, ballot: Ballot, revision: Option<&Arc<Revision>>) {
         self.slots.forget_recent_below(key, ballot);
         self.learn(key, ballot, revision, Some(from));
     }
@@ -248,7 +249,12 @@ impl Replica {
             }
             waiting.missing.remove(&body.key);
             if !self.is_stale_copy(&body.key, body.ballot) {
-                self.learn_from_feed(from, &body.key, body.ballot, Some(&body.revision));
+                self.learn_from_feed(
+                    Origin { node: from, feed: waiting.feed },
+                    &body.key,
+                    body.ballot,
+                    Some(&body.revision),
+                );
             }
         }
         if !self.takes_writes() {

@@ -338,7 +338,7 @@ impl Replica {
             }
             Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies, own_feed, durable } => {
                 self.note_durable(from, Recollection { feed: own_feed, durable, incarnation });
-                let serve = serving::Request { request, feed, after, entries_max, bytes_max, bodies };
+                let serve = serving::Request { request, feed, after, entries_max, bytes_max, bodies, own_feed };
                 self.on_feed_request(from, serve);
             }
             Message::FeedBatch { request, feed, after, through, remaining, entries, epoch } => {

@@ -59,13 +59,15 @@ struct Wish {
     entries_max: usize,
     bytes_max: usize,
     bodies: bool,
+    /// The store of the peer that asks.
+    reader: FeedId,
 }
 
 impl Wish {
     /// Whether what was read for this wish answers `other`.
     fn is_part_of(self, other: Self) -> bool {
         let smaller = self.entries_max <= other.entries_max && self.bytes_max <= other.bytes_max;
-        self.after == other.after && self.bodies == other.bodies && smaller
+        self.after == other.after && self.bodies == other.bodies && self.reader == other.reader && smaller
     }
 }
 
@@ -94,14 +96,22 @@ pub(super) struct Request {
     pub entries_max: u32,
     pub bytes_max: u32,
     pub bodies: bool,
+    pub own_feed: FeedId,
+}
+
+/// A node, and its feed: a node that was deployed anew has another one, and lacks what the former one held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub node: NodeId,
+    pub feed: FeedId,
 }
 
 /// From whose feed the newest entries came: they need not go back there.
 #[derive(Default)]
-pub(super) struct Origins(VecDeque<(u64, NodeId)>);
+pub(super) struct Origins(VecDeque<(u64, Origin)>);
 
 impl Origins {
-    pub fn note(&mut self, sequence: u64, from: NodeId) {
+    pub fn note(&mut self, sequence: u64, from: Origin) {
         if self.0.len() >= ORIGINS_MAX {
             self.0.pop_front();
         }
@@ -110,10 +120,10 @@ impl Origins {
 
     /// A peer that started anew may have come back from an older disk: it gets everything again.
     pub fn forget(&mut self, node: NodeId) {
-        self.0.retain(|(_, from)| *from != node);
+        self.0.retain(|(_, from)| from.node != node);
     }
 
-    fn of(&self, sequence: u64) -> Option<NodeId> {
+    fn of(&self, sequence: u64) -> Option<Origin> {
         let at = self.0.binary_search_by_key(&sequence, |(known, _)| *known).ok()?;
         self.0.get(at).map(|(_, from)| *from)
     }
@@ -174,6 +184,7 @@ impl Replica {
             entries_max: request.entries_max.min(ENTRIES_MAX) as usize,
             bytes_max: (request.bytes_max as usize).min(BODY_BYTES_MAX),
             bodies: request.bodies,
+            reader: request.own_feed,
         };
         let ahead = self.peers.get_mut(&to).map_or(Ahead::Nothing, |peer| std::mem::take(&mut peer.serve.ahead));
         let piece = match ahead {
@@ -197,7 +208,7 @@ impl Replica {
 
     /// `None` when the store failed.
     fn read_piece(&mut self, to: NodeId, wish: Wish) -> Option<Piece> {
-        let Wish { after, entries_max, bytes_max, bodies } = wish;
+        let Wish { after, entries_max, bytes_max, bodies, reader } = wish;
         let head = self.store.feed_head();
         let found = self.stored(self.store.feed_after(after, entries_max))?;
         let complete = found.len() < entries_max;
@@ -212,7 +223,7 @@ impl Replica {
                 through = sequence;
             }
             passed += 1;
-            if self.origins.of(sequence) == Some(to) {
+            if self.origins.of(sequence) == Some(Origin { node: to, feed: reader }) {
                 continue;
             }
             let Some(held) = self.stored(self.store.chosen(&key))? else { continue };
