@@ -158,6 +158,8 @@ fn reckon(world: &mut World) -> Result<(), Violation> {
     if faulty(world) > 0 {
         let until_us = world.now_us + COPY_SILENT_US;
         world.run_until(until_us);
+        // Meanwhile some may have begun to join, which takes the time that it takes.
+        wait_until(world, "everything comes ONLINE after the faults", is_at_rest)?;
     }
     let keys = world.clients.keys();
     let members = healthy(world);
