@@ -117,12 +117,31 @@ impl Drop for Local {
 
 const DOCUMENT: &str = "/v1/databases/orders/collections/things/documents/a";
 
+/// What the replicas of a supervisor were told of threads for HTTP and frames.
+fn worker_threads(supervisor: u32) -> Vec<String> {
+    let children = std::fs::read_dir("/proc").expect("/proc").filter_map(|process| {
+        let path = process.ok()?.path();
+        let status = std::fs::read_to_string(path.join("status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse::<u32>().ok()?;
+        (parent == supervisor).then(|| std::fs::read(path.join("cmdline")).ok()).flatten()
+    });
+    let threads = children.filter_map(|command| {
+        let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+        let at = words.iter().position(|word| *word == b"--worker-threads")?;
+        words.get(at + 1).map(|word| String::from_utf8_lossy(word).into_owned())
+    });
+    threads.collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_start_scale_out_and_in_and_find_their_data_again() {
     let started = Instant::now();
     let mut local = Local::start(free_block());
     local.until_ready(3).await;
     println!("three nodes ready after {:?}", started.elapsed());
+    let threads = worker_threads(local.process.id());
+    let each = std::thread::available_parallelism().map_or(1, |all| (all.get() / 3).max(1)).to_string();
+    assert_eq!(threads, [each.as_str(); 3], "they share the processors evenly, also the one that is started first");
     assert_eq!(local.client(0).put(DOCUMENT, "{\"x\":1}").await.status, 201);
     println!("first document written after {:?}", started.elapsed());
     let started = Instant::now();

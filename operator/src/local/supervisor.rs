@@ -315,7 +315,8 @@ impl Supervisor {
         let join = self.join_addresses(ordinal);
         // They share the processors: with more threads than these, they push each other aside in the middle of a write.
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let worker_threads = (processors / self.nodes.len().max(1)).max(1);
+        let nodes = usize::try_from(self.wish.replicas).map_or(usize::MAX, |replicas| replicas.max(self.nodes.len()));
+        let worker_threads = (processors / nodes.max(1)).max(1);
         let Some(node) = self.nodes.get_mut(&ordinal) else { return Ok(()) };
         let Some(ports) = node.ports else { return Ok(()) };
         node.generation += 1;

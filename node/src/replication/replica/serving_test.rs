@@ -1,4 +1,5 @@
-//! What a peer that catches up will ask for next is read while it applies what it has got, and is never of another time.
+//! What a peer that catches up will ask for next is read while it applies what it has got, and is never of another time. A peer
+//! that is up to date gets news in company.
 
 use super::Event;
 use super::driven_test::{Driven, EPOCH, OTHER, configuration};
@@ -186,4 +187,58 @@ fn a_batch_has_four_mebibytes_of_bodies_at_most_however_many_are_asked_for() {
         turn(&mut driven);
     }
     assert_eq!((came, after), (LARGE, driven.store.feed_head()));
+}
+
+/// Asks for what comes next and leaves bodies out, as a peer that is up to date does.
+fn asks(driven: &mut Driven, request: u64) {
+    let (feed, after) = (driven.store.feed_id(), driven.store.feed_head());
+    let (entries_max, bytes_max) = (ONE_GO as u32, 1 << 20);
+    driven.hears(
+        OTHER,
+        Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies: false, own_feed: 0, durable: 0 },
+    );
+}
+
+/// Entries of the batch that was sent since, if one was.
+fn batch_sent(driven: &mut Driven) -> Option<usize> {
+    driven.sends().into_iter().find_map(|(_, message)| match message {
+        Message::FeedBatch { entries, .. } => Some(entries.len()),
+        _ => None,
+    })
+}
+
+#[test]
+fn few_entries_wait_for_company_and_many_do_not() {
+    let mut driven = Driven::voting(configuration(EPOCH, 3));
+    driven.reaches(OTHER, true);
+    driven.passes(500);
+    driven.sends();
+
+    asks(&mut driven, 1);
+    chooses(&driven, 0, 1);
+    driven.passes(1);
+    assert_eq!(batch_sent(&mut driven), Some(1), "the first one has nothing to wait for");
+
+    asks(&mut driven, 2);
+    let served_ms = driven.now_ms;
+    chooses(&driven, 1, 1);
+    driven.passes(1);
+    assert_eq!(batch_sent(&mut driven), None, "the next one came too soon after it");
+    assert_eq!(driven.replica.next_due_ms(), served_ms + 4, "the loop wakes for it");
+    chooses(&driven, 2, 1);
+    driven.passes(2);
+    assert_eq!(batch_sent(&mut driven), None);
+    driven.passes(1);
+    assert_eq!(batch_sent(&mut driven), Some(2), "with what came meanwhile");
+
+    asks(&mut driven, 3);
+    (0..65).for_each(|number| chooses(&driven, number, 2));
+    driven.passes(1);
+    assert_eq!(batch_sent(&mut driven), Some(65), "so many are company enough");
+
+    asks(&mut driven, 4);
+    driven.passes(499);
+    assert_eq!(batch_sent(&mut driven), None, "nothing to tell");
+    driven.passes(1);
+    assert_eq!(batch_sent(&mut driven), Some(0), "a sign of life");
 }
