@@ -12,6 +12,7 @@ use crate::faults::{Fault, broken};
 use crate::key::Key;
 use crate::record::FeedId;
 use coequal_types::NodeId;
+use std::collections::BTreeMap;
 
 /// Where a donor stands when it reads a range.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -88,9 +89,47 @@ impl CopyProgress {
 /// Space that stays free beyond what the copy is expected to take: the log holds the newest part a second time.
 pub const SPACE_RESERVE_BYTES: u64 = 64 << 20;
 
-/// The donor so far while it can give, else the first that can.
-pub fn choose_donor(so_far: Option<NodeId>, usable: &[NodeId]) -> Option<NodeId> {
-    so_far.filter(|donor| usable.contains(donor)).or_else(|| usable.first().copied())
+/// A donor that sends a damaged range so often, or stays silent once, makes room for others.
+const TRIES: u32 = 3;
+
+/// How often each donor failed since it last gave a range. One that stays silent, though it is reached and says that it is
+/// ONLINE, must not hold a copy up for ever.
+#[derive(Debug, Clone, Default)]
+pub struct DonorFailures(BTreeMap<NodeId, u32>);
+
+impl DonorFailures {
+    /// A range of `donor` came, and was whole.
+    pub fn gave(&mut self, donor: NodeId) {
+        self.0.remove(&donor);
+    }
+
+    /// A range of `donor` was damaged. That is mostly of the way: it is asked again, as another one would end its cursor.
+    pub fn sent_damage(&mut self, donor: NodeId) {
+        self.add(donor, 1);
+    }
+
+    /// `donor` did not answer in time.
+    pub fn was_silent(&mut self, donor: NodeId) {
+        self.add(donor, TRIES);
+    }
+
+    fn add(&mut self, donor: NodeId, count: u32) {
+        let failures = self.0.entry(donor).or_default();
+        *failures = failures.saturating_add(count);
+    }
+
+    /// How often others were preferred to it; whoever has the least is asked.
+    fn rank(&self, donor: NodeId) -> u32 {
+        self.0.get(&donor).map_or(0, |failures| failures / TRIES)
+    }
+}
+
+/// Of those that can give and failed least, the donor so far or the first.
+pub fn choose_donor(so_far: Option<NodeId>, usable: &[NodeId], failures: &DonorFailures) -> Option<NodeId> {
+    let least = usable.iter().map(|donor| failures.rank(*donor)).min()?;
+    let mut best = usable.iter().copied().filter(|donor| failures.rank(*donor) == least);
+    let first = best.clone().next();
+    best.find(|donor| so_far == Some(*donor)).or(first)
 }
 
 /// A cursor is only claimed when the whole copy came from one feed, those of others only when it came from one opening of

@@ -4,7 +4,7 @@ mod common;
 
 use coequal_protocol::Key;
 use coequal_protocol::auto_deploy::{
-    CopyProgress, DonorPosition, SPACE_RESERVE_BYTES, choose_donor, invariant_cursor_needs_one_donor,
+    CopyProgress, DonorFailures, DonorPosition, SPACE_RESERVE_BYTES, choose_donor, invariant_cursor_needs_one_donor,
 };
 use coequal_types::NodeId;
 use proptest::prelude::*;
@@ -67,9 +67,38 @@ fn a_donor_of_a_former_program_says_nothing_of_others() {
 
 #[test]
 fn the_donor_stays_while_it_can_give() {
-    assert_eq!(choose_donor(Some(B), &[A, B]), Some(B));
-    assert_eq!(choose_donor(Some(B), &[A]), Some(A));
-    assert_eq!(choose_donor(None, &[]), None);
+    let failures = DonorFailures::default();
+    assert_eq!(choose_donor(Some(B), &[A, B], &failures), Some(B));
+    assert_eq!(choose_donor(Some(B), &[A], &failures), Some(A));
+    assert_eq!(choose_donor(None, &[], &failures), None);
+}
+
+#[test]
+fn a_donor_that_stays_silent_makes_room_for_another_and_is_asked_again_once_that_one_fails_too() {
+    let mut failures = DonorFailures::default();
+    failures.was_silent(A);
+    assert_eq!(choose_donor(Some(A), &[A, B], &failures), Some(B));
+    assert_eq!(choose_donor(Some(A), &[A], &failures), Some(A), "there is no other");
+    failures.was_silent(B);
+    assert_eq!(choose_donor(Some(B), &[A, B], &failures), Some(B), "both have failed as often");
+    failures.was_silent(B);
+    assert_eq!(choose_donor(Some(B), &[A, B], &failures), Some(A));
+    failures.gave(B);
+    assert_eq!(choose_donor(Some(A), &[A, B], &failures), Some(B));
+}
+
+#[test]
+fn a_damaged_range_is_asked_for_again_and_a_third_one_ends_the_patience() {
+    let mut failures = DonorFailures::default();
+    for _ in 0..2 {
+        failures.sent_damage(A);
+        assert_eq!(choose_donor(Some(A), &[A, B], &failures), Some(A), "of the way, mostly");
+    }
+    failures.sent_damage(A);
+    assert_eq!(choose_donor(Some(A), &[A, B], &failures), Some(B));
+    failures.gave(A);
+    failures.sent_damage(A);
+    assert_eq!(choose_donor(Some(A), &[A, B], &failures), Some(A), "what it gave meanwhile makes up for it");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::databases::{blocking, sign};
 use super::node::{DeployState, Node};
 use super::replica::{META_CONFIGURATION, META_DEPLOYED};
 use crate::storage::{StorageError, Store, StoreIdentity};
-use coequal_protocol::auto_deploy::{self, CopyProgress, DonorPosition};
+use coequal_protocol::auto_deploy::{self, CopyProgress, DonorFailures, DonorPosition};
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::ChosenBody;
 use coequal_protocol::record::FeedId;
@@ -126,11 +126,12 @@ async fn copy(
     let joined = joined_at(configuration, node.id);
     // An answer to a former copy, late, must never fit this one.
     let mut request = node.now_ms() << 20;
+    let mut failures = DonorFailures::default();
     loop {
         if !still_wanted(node, &configuration.name, configuration) {
             return Ok(None);
         }
-        let donor = choose_donor(node, configuration, progress.donor);
+        let donor = choose_donor(node, configuration, progress.donor, &failures);
         let Some(donor) = donor else {
             say(shown, "waits for a donor: no node of this database is reachable and ONLINE");
             tokio::time::sleep(DONOR_EVERY).await;
@@ -144,16 +145,17 @@ async fn copy(
             Message::RangeRequest { request, after, bytes_max: RANGE_BYTES_MAX },
         );
         let Some(range) = await_range(answers, donor, request).await else {
-            say(shown, &format!("donor {donor} does not answer; it is asked again"));
-            if progress.donor == Some(donor) {
-                progress.donor = None;
-            }
+            say(shown, &format!("donor {donor} does not answer; another one is asked, if there is one"));
+            failures.was_silent(donor);
             continue;
         };
         if range.checksum != range_checksum(&range.bodies) || !goes_on_behind(progress.after.as_ref(), &range.bodies) {
             say(shown, &format!("a range from donor {donor} arrived damaged; it is asked for again"));
+            failures.sent_damage(donor);
+            tokio::time::sleep(DONOR_EVERY).await;
             continue;
         }
+        failures.gave(donor);
         progress.take_range(donor, range.position);
         if range.done {
             return Ok(Some(progress));
@@ -214,8 +216,13 @@ fn joined_at(configuration: &Configuration, node: NodeId) -> u64 {
     configuration.joined.get(&node).copied().unwrap_or(0)
 }
 
-/// The donor so far if it is still there, else a reachable voter, ONLINE ones first.
-fn choose_donor(node: &Node, configuration: &Configuration, before: Option<NodeId>) -> Option<NodeId> {
+/// Of the voters that are reached and ONLINE: the donor so far, while it gives.
+fn choose_donor(
+    node: &Node,
+    configuration: &Configuration,
+    before: Option<NodeId>,
+    failures: &DonorFailures,
+) -> Option<NodeId> {
     let state = node.state();
     let known = state.databases.get(&configuration.name).map_or(configuration, |known| &known.configuration);
     let online = |donor: &NodeId| {
@@ -228,7 +235,7 @@ fn choose_donor(node: &Node, configuration: &Configuration, before: Option<NodeI
         .into_iter()
         .filter(|donor| *donor != node.id && state.detector.reaches(*donor) && online(donor))
         .collect();
-    auto_deploy::choose_donor(before, &usable)
+    auto_deploy::choose_donor(before, &usable, failures)
 }
 
 async fn open_staging(

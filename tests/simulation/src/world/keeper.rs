@@ -10,7 +10,7 @@ use crate::watch::Told;
 use coequal_node::replication::copying::{META_OWNER, append_chosen, range_checksum, read_range, sign};
 use coequal_node::replication::replica::{Event, META_CONFIGURATION, META_DEPLOYED, Replica, ReplicaStart};
 use coequal_node::storage::{StorageError, Store};
-use coequal_protocol::auto_deploy::{self, CopyProgress};
+use coequal_protocol::auto_deploy::{self, CopyProgress, DonorFailures};
 use coequal_protocol::message::ChosenBody;
 use coequal_protocol::sharing::{LocalCopy, Sharing, decide};
 use coequal_protocol::{LogRecord, Message};
@@ -174,7 +174,8 @@ impl World {
                 self.nodes[at].volume.staging = Some(disk);
                 let (store, progress) = (Arc::new(store), CopyProgress::default());
                 let joined = joined_at(configuration, self.nodes[at].id);
-                let deploy = Deploy { store, joined, progress, request: 0, deadline_ms: 0, asked: None };
+                let failures = DonorFailures::default();
+                let deploy = Deploy { store, joined, progress, request: 0, deadline_ms: 0, asked: None, failures };
                 self.statistics.count(FaultKind::Deployed);
                 self.nodes[at].place = Place::Deploying(Box::new(deploy));
             }
@@ -257,10 +258,10 @@ impl World {
         if deploy.asked.is_some() && now_ms < deploy.deadline_ms {
             return;
         }
-        if deploy.asked.is_some() {
-            deploy.progress.donor = None;
+        if let Some(silent) = deploy.asked {
+            deploy.failures.was_silent(silent);
         }
-        deploy.asked = auto_deploy::choose_donor(deploy.progress.donor, &donors);
+        deploy.asked = auto_deploy::choose_donor(deploy.progress.donor, &donors, &deploy.failures);
         deploy.request += 1;
         deploy.deadline_ms = now_ms + ANSWER_TIMEOUT_MS;
         if let Some(donor) = deploy.asked {
@@ -297,6 +298,7 @@ impl World {
             return;
         }
         deploy.asked = None;
+        deploy.failures.gave(from);
         deploy.progress.take_range(from, position);
         let written = if done { Ok(()) } else { write_range(deploy, bodies) };
         if let Err(error) = written {

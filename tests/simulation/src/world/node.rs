@@ -6,7 +6,7 @@ use super::network::{Packet, Payload, Report};
 use crate::watch::Told;
 use coequal_node::replication::replica::{Event, Replica};
 use coequal_node::storage::{Batch, Store};
-use coequal_protocol::auto_deploy::CopyProgress;
+use coequal_protocol::auto_deploy::{CopyProgress, DonorFailures};
 use coequal_protocol::failure_detection::FailureDetector;
 use coequal_protocol::identity::{self, Admission, Start};
 use coequal_protocol::record::FeedId;
@@ -80,6 +80,8 @@ pub struct Deploy {
     pub deadline_ms: u64,
     /// Who was asked.
     pub asked: Option<NodeId>,
+    /// Who did not give what was asked for.
+    pub failures: DonorFailures,
 }
 
 /// The database's place on a node.
