@@ -58,14 +58,25 @@ pub(super) async fn open_own(node: &Arc<Node>) {
         let opened = open_copy(node, &name).await;
         match opened {
             Ok(Some((store, copy, Some(configuration)))) if copy.owner == node.id => {
-                drop(store);
-                note_configuration(node, configuration);
+                note_configuration(node, configuration.clone());
+                open_at_once(node, &name, (store, copy, Some(configuration))).await;
             }
             Ok(_) => {
                 tracing::info!(database = %name, "a copy that is not this node's own; it waits for the cluster's word")
             }
             Err(error) => tracing::error!(database = %name, %error, "the local copy cannot be opened"),
         }
+    }
+}
+
+/// Goes on with a copy that is open already: to open it replays its log, and to do that once more would double the time until
+/// this node's first answer.
+async fn open_at_once(node: &Arc<Node>, name: &DatabaseName, copy: Copy) {
+    let now_ms = node.clock.now().monotonic_ms;
+    let step = node.state().databases.get_mut(name).map(|database| next_step(node.id, database, now_ms));
+    // Any other step drops the store, and `keep` takes it.
+    if let Some(Step::Look(configuration)) = step {
+        look_at(node, name, configuration, Ok(Some(copy))).await;
     }
 }
 
@@ -181,7 +192,17 @@ fn set_place(node: &Node, name: &DatabaseName, place: Place) {
 
 /// What lies on the disk, and what to do with it.
 async fn look(node: &Arc<Node>, name: &DatabaseName, configuration: Configuration) {
-    let place = match open_copy(node, name).await {
+    let found = open_copy(node, name).await;
+    look_at(node, name, configuration, found).await;
+}
+
+async fn look_at(
+    node: &Arc<Node>,
+    name: &DatabaseName,
+    configuration: Configuration,
+    found: Result<Option<Copy>, StorageError>,
+) {
+    let place = match found {
         Ok(found) => {
             let copy = found.as_ref().map(|(_, copy, _)| *copy);
             let store = found.map(|(store, _, _)| store);

@@ -16,6 +16,8 @@ mod recovery;
 mod system;
 mod tombstones;
 mod databases;
+#[cfg(test)]
+mod databases_test;
 mod copy_writer;
 mod deploy;
 mod priority;
@@ -103,13 +105,21 @@ pub async fn start(
 #[cfg(test)]
 pub(crate) async fn idle_service() -> NodeService {
     let path = tempfile::tempdir().expect("directory").keep();
-    let directory = DataDirectory::open(&path).expect("data directory");
+    let running = start_in(&path, false).await;
+    let _ = std::fs::remove_dir_all(path);
+    running.service.clone()
+}
+
+/// A node in this directory, by itself.
+#[cfg(test)]
+async fn start_in(path: &std::path::Path, initialize: bool) -> RunningNode {
+    let directory = DataDirectory::open(path).expect("data directory");
     let (sender, events) = mpsc::channel(8);
     let identity = crate::network::Identity {
         node: directory.node(),
         incarnation: directory.incarnation(),
         name: "idle".parse().expect("name"),
-        cluster: None,
+        cluster: directory.cluster(),
     };
     let listen = "127.0.0.1:0".parse().expect("address");
     let network =
@@ -118,7 +128,7 @@ pub(crate) async fn idle_service() -> NodeService {
         name: "idle".parse().expect("name"),
         peer_address: network.local_address().to_string(),
         api_address: "127.0.0.1:1".to_owned(),
-        initialize: false,
+        initialize,
         cluster: None,
         join: Vec::new(),
         store: crate::storage::StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 },
@@ -127,7 +137,5 @@ pub(crate) async fn idle_service() -> NodeService {
         compare_every_seconds: 0,
         tombstone_life_ms: 86_400_000,
     };
-    let running = start(settings, directory, network, events).await.expect("node");
-    let _ = std::fs::remove_dir_all(path);
-    running.service.clone()
+    start(settings, directory, network, events).await.expect("node")
 }
