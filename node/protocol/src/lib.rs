@@ -20,6 +20,7 @@ pub mod query;
 pub mod session;
 pub mod hot_alignment;
 pub mod pull_size;
+pub mod background_pace;
 pub mod failure_detection;
 pub mod membership;
 pub mod forced_recovery;

@@ -9,6 +9,7 @@ use super::node::{DeployState, Node};
 use super::replica::{META_CONFIGURATION, META_DEPLOYED};
 use crate::storage::{StorageError, Store, StoreIdentity};
 use coequal_protocol::auto_deploy::{self, CopyProgress, DonorFailures, DonorPosition};
+use coequal_protocol::background_pace::Pace;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::ChosenBody;
 use coequal_protocol::record::FeedId;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 const RANGE_BYTES_MAX: u32 = 1 << 20;
+/// The same beside writers.
+const RANGE_BESIDE_WRITERS_BYTES_MAX: u32 = RANGE_BYTES_MAX / 4;
 const RANGE_ENTRIES_MAX: usize = 16_384;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const DONOR_EVERY: Duration = Duration::from_millis(100);
@@ -127,7 +130,9 @@ async fn copy(
     // An answer to a former copy, late, must never fit this one.
     let mut request = node.now_ms() << 20;
     let mut failures = DonorFailures::default();
+    let (mut pace, mut donor_head) = (Pace::default(), 0);
     loop {
+        let began = Instant::now();
         if !still_wanted(node, &configuration.name, configuration) {
             return Ok(None);
         }
@@ -139,11 +144,8 @@ async fn copy(
         };
         request += 1;
         let after = progress.after.clone();
-        let _ = node.network.send(
-            donor,
-            configuration.uuid,
-            Message::RangeRequest { request, after, bytes_max: RANGE_BYTES_MAX },
-        );
+        let bytes_max = if pace.stands_back() { RANGE_BESIDE_WRITERS_BYTES_MAX } else { RANGE_BYTES_MAX };
+        let _ = node.network.send(donor, configuration.uuid, Message::RangeRequest { request, after, bytes_max });
         let Some(range) = await_range(answers, donor, request).await else {
             say(shown, &format!("donor {donor} does not answer; another one is asked, if there is one"));
             failures.was_silent(donor);
@@ -156,6 +158,7 @@ async fn copy(
             continue;
         }
         failures.gave(donor);
+        let others_wrote = std::mem::replace(&mut donor_head, range.position.head) < range.position.head;
         progress.take_range(donor, range.position);
         if range.done {
             return Ok(Some(progress));
@@ -168,6 +171,9 @@ async fn copy(
             LogRecord::Meta { name: META_PROGRESS.to_owned(), value: StoredProgress::encode(&progress, joined) };
         writer.write(range.bodies, reached).await.map_err(|e| e.to_string())?;
         show(shown, &progress, range.total, entries_before, started.elapsed());
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let pause_ms = pace.pause_ms(took_ms, others_wrote, range.total.saturating_sub(progress.entries));
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
 }
 

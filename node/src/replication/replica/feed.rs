@@ -3,6 +3,7 @@
 
 use super::Replica;
 use super::serving::Origin;
+use coequal_protocol::background_pace::Pace;
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ChosenBody, FeedEntry, Message};
 use coequal_protocol::pull_size::PullSize;
@@ -18,6 +19,8 @@ pub(super) const ENTRIES_MAX: u32 = 4096;
 /// The same where they bring their bodies: a source reads them, and a puller applies them, in one go, in a few milliseconds in
 /// which its writers wait.
 const ENTRIES_WITH_BODIES_MAX: u32 = 512;
+/// The same beside writers.
+const ENTRIES_BESIDE_WRITERS_MAX: u32 = 128;
 /// While an alignment waits for others, a source that it does not need is pulled from once in this time.
 const ASIDE_MS: u64 = 500;
 /// A pull without an answer is made again after this long; the wait doubles from the first to the last.
@@ -36,6 +39,9 @@ pub(super) struct Pull {
     /// When it was made last, in monotonic milliseconds.
     made_ms: u64,
     size: PullSize,
+    pace: Pace,
+    /// Not pulled from again before, in monotonic milliseconds: writers go first.
+    rests_until_ms: u64,
     /// Most bodies of the last batch were here already (accepted, or from another source), so the next one comes without.
     has_bodies: bool,
     waits_for: Option<WaitingBatch>,
@@ -111,7 +117,7 @@ impl Replica {
         if peer.pull.request.is_some_and(|(_, sent_ms)| now_ms.saturating_sub(sent_ms) < peer.pull.patience_ms) {
             return;
         }
-        if stands_aside && now_ms.saturating_sub(peer.pull.made_ms) < ASIDE_MS {
+        if stands_aside && now_ms.saturating_sub(peer.pull.made_ms) < ASIDE_MS || now_ms < peer.pull.rests_until_ms {
             return;
         }
         if peer.pull.request.is_some() {
@@ -120,7 +126,11 @@ impl Replica {
         peer.pull.patience_ms = (peer.pull.patience_ms * 2).clamp(PULL_RETRY_FIRST_MS, PULL_RETRY_MS);
         let is_far = !aligned || peer.pull.remaining.unwrap_or(u64::MAX) > BODIES_ABOVE_ENTRIES;
         let bodies = is_far && !peer.pull.has_bodies;
-        let entries_max = if bodies { ENTRIES_WITH_BODIES_MAX } else { ENTRIES_MAX };
+        let entries_max = match (bodies, peer.pull.pace.stands_back()) {
+            (false, _) => ENTRIES_MAX,
+            (true, false) => ENTRIES_WITH_BODIES_MAX,
+            (true, true) => ENTRIES_BESIDE_WRITERS_MAX,
+        };
         let bytes_max = peer.pull.size.bytes();
         let request = self.id();
         if let Some(peer) = self.peers.get_mut(&source) {
@@ -287,7 +297,24 @@ impl Replica {
             peer.pull.fresh_ms = Some(peer.pull.asked_ms);
         }
         self.note_batch(from, feed, through, remaining);
+        self.rest(from, remaining);
         self.pull_from(from);
+    }
+
+    /// A node that catches up stands back behind each batch while writers write.
+    fn rest(&mut self, source: NodeId, remaining: u64) {
+        let others_wrote = std::mem::take(&mut self.accepted_since_batch);
+        if self.status == DatabaseStatus::Online {
+            return;
+        }
+        let now_ms = self.now.monotonic_ms;
+        let Some(peer) = self.peers.get_mut(&source) else { return };
+        let took_ms = now_ms.saturating_sub(peer.pull.made_ms);
+        let pause_ms = peer.pull.pace.pause_ms(took_ms, others_wrote, remaining);
+        if pause_ms > 0 {
+            peer.pull.rests_until_ms = now_ms + pause_ms;
+            self.next_tick_ms = self.next_tick_ms.min(now_ms + pause_ms);
+        }
     }
 
     /// Since when local reads may be old: before it, enough voters were drained that any acknowledged write they knew

@@ -1,7 +1,7 @@
 //! The pulled side of feeds: whose bodies are sent along, and what a full disk does in the middle of it.
 
 use super::Event;
-use super::driven_test::{Driven, EPOCH, OTHER, configuration};
+use super::driven_test::{Driven, EPOCH, OTHER, THIRD, configuration, requests};
 use crate::storage::Store;
 use coequal_protocol::message::{FeedEntry, Message};
 use coequal_protocol::{Ballot, Key, Revision};
@@ -41,10 +41,19 @@ fn next_pull(driven: &mut Driven) -> (u64, u64, bool) {
     panic!("no pull in five seconds");
 }
 
-fn answers(driven: &mut Driven, (request, after, bodies): (u64, u64, bool), numbers: std::ops::Range<u64>) {
+fn answers(driven: &mut Driven, pull: (u64, u64, bool), numbers: std::ops::Range<u64>) {
+    answers_with_left(driven, pull, numbers, FAR);
+}
+
+fn answers_with_left(
+    driven: &mut Driven,
+    (request, after, bodies): (u64, u64, bool),
+    numbers: std::ops::Range<u64>,
+    remaining: u64,
+) {
     let entries: Vec<FeedEntry> = numbers.zip(after + 1..).map(|(number, at)| entry(number, at, bodies)).collect();
     let through = after + entries.len() as u64;
-    let batch = Message::FeedBatch { request, feed: FEED, after, through, remaining: FAR, entries, epoch: EPOCH };
+    let batch = Message::FeedBatch { request, feed: FEED, after, through, remaining, entries, epoch: EPOCH };
     driven.hears(OTHER, batch);
 }
 
@@ -80,6 +89,39 @@ fn bodies_are_not_sent_along_where_most_of_the_last_batch_were_here() {
     assert_eq!(chosen_of(&driven.store, 0..24), 14);
     let fourth = next_pull(&mut driven);
     assert!(fourth.2, "ten of ten were not here");
+}
+
+/// How long until the next pull, in milliseconds, and how many entries it asks for.
+fn wait_for_pull(driven: &mut Driven) -> (u64, u32) {
+    let began_ms = driven.now_ms;
+    loop {
+        let asked = driven.sends().iter().find_map(|(to, message)| match message {
+            Message::FeedRequest { entries_max, .. } if *to == OTHER => Some(*entries_max),
+            _ => None,
+        });
+        match asked {
+            Some(entries) => return (driven.now_ms - began_ms, entries),
+            None => driven.passes(25),
+        }
+        assert!(driven.now_ms < began_ms + 5_000, "no pull in five seconds");
+    }
+}
+
+#[test]
+fn a_node_that_catches_up_stands_back_while_others_write_and_only_then() {
+    let mut driven = catching_up();
+    let first = next_pull(&mut driven);
+    driven.passes(50);
+    answers_with_left(&mut driven, first, 0..10, FAR);
+    let second = pull(&driven.replica.take_effects().sends).expect("at once: nobody writes");
+    driven.passes(50);
+    let [_, accept, _] = requests(EPOCH);
+    driven.hears(THIRD, accept);
+    driven.sends();
+    answers_with_left(&mut driven, second, 10..20, FAR - 1_000);
+    let (waited_ms, entries) = wait_for_pull(&mut driven);
+    assert!((100..=300).contains(&waited_ms), "it waited {waited_ms} ms behind a batch that took 50");
+    assert!(entries <= 128, "{entries} entries at once beside writers");
 }
 
 #[test]

@@ -111,6 +111,8 @@ pub struct Replica {
     origins: serving::Origins,
     stale: alignment::StalePending,
     behind: BTreeSet<NodeId>,
+    /// Whether an accept came since the last batch of a feed was taken in.
+    accepted_since_batch: bool,
     disk_full: bool,
     /// When a read or an append of this replica itself last met a full disk, in monotonic milliseconds.
     met_full_ms: Option<u64>,
@@ -178,6 +180,7 @@ impl Replica {
             origins: serving::Origins::default(),
             stale: alignment::StalePending::default(),
             behind: BTreeSet::new(),
+            accepted_since_batch: false,
             disk_full: false,
             met_full_ms: None,
             fault: None,
