@@ -1,13 +1,14 @@
 //! Many writes in one request: NDJSON in, NDJSON out, results in the order of the lines.
 //!
 //! ```text
-//! body ─► lines ─► window being filled ─► windows being written (at most 2) ─► results ─► answer
+//! body ─► lines ─► window being filled ─► windows being written (at most 2, in turn with other batches') ─► results ─► answer
 //! ```
 //!
 //! Each stage is bounded: a client that does not read its results is not read from either, once the
 //! results waiting for it reach their bound. Windows that share a key are not written at the same time,
 //! so writes of one key keep their order.
 
+use super::admission::{Admission, WINDOWS_AT_ONCE};
 use super::batch_line::{BadLine, BatchContext, LINE_EXTRA_BYTES, Line, push_bad, push_result};
 use super::body::{self, Limit};
 use super::headers::{BodyKind, check_content};
@@ -17,8 +18,8 @@ use super::problem::{Refusal, RequestError};
 use super::query::Query;
 use super::shell::Deadline;
 use super::{ApiState, session};
+use crate::replication::ServiceError;
 use crate::replication::service::Written;
-use crate::replication::{DatabaseService, ServiceError};
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
 use axum::response::Response;
@@ -31,6 +32,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Uri, header};
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -45,6 +47,8 @@ const WINDOWS_IN_FLIGHT: usize = 2;
 const RESULTS_WAITING: usize = 64;
 /// How long a window that is not full waits for more lines.
 const LINGER: Duration = Duration::from_millis(2);
+/// How long a window waits for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(60);
 /// How long a client may neither send lines nor take results.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -76,7 +80,13 @@ pub async fn write(
     let context = BatchContext { database: service.uuid(), collection, name, limit };
     let lines = Lines::new(body.into_data_stream(), line_bytes_max);
     let (results, waiting) = mpsc::channel(RESULTS_WAITING);
-    let written = move |writes| write_window(service.clone(), writes, deadline);
+    let shell = state.shell;
+    let written = move |writes| {
+        let (shell, service) = (Arc::clone(&shell), service.clone());
+        // A window's deadline begins with its turn.
+        let write = move |writes| async move { service.write_many(writes, deadline.again().at).await };
+        async move { in_turn(&shell.admission, writes, write).await }
+    };
     tokio::spawn(async move {
         let _held = held;
         run(lines, context, written, results).await;
@@ -89,8 +99,18 @@ pub async fn write(
 type Writes = Vec<(Key, Operation)>;
 type Results = Vec<Result<Written, ServiceError>>;
 
-async fn write_window(service: DatabaseService, writes: Writes, deadline: Deadline) -> Results {
-    service.write_many(writes, deadline.again().at).await
+/// Writes a window when its turn has come.
+async fn in_turn<F: Future<Output = Results>>(
+    admission: &Admission,
+    writes: Writes,
+    write: impl FnOnce(Writes) -> F,
+) -> Results {
+    let Some(_turn) = admission.window(TURN_WITHIN).await else {
+        let what = "windows of batches being written";
+        let refused = || Err(ServiceError::Overloaded { what, limit: WINDOWS_AT_ONCE as u64 });
+        return writes.iter().map(|_| refused()).collect();
+    };
+    write(writes).await
 }
 
 /// A window: lines that are written together, and the bad ones between them.
