@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // gaps: each node is killed in turn while writers go on over the two others.
 func (a *alone) gaps() error {
@@ -20,6 +23,8 @@ func (a *alone) gaps() error {
 		note("longest time of a survivors' client without an acknowledged write", "ms", seen.Gap)
 		note("the same before the kill", "ms", seen.Before)
 		note("p99 of survivors' acknowledged writes in the second before", "ms", seen.SecondBefore)
+		note("the same of each second before: least", "ms", slices.Min(seen.SecondsBefore))
+		note("the same of each second before: most", "ms", slices.Max(seen.SecondsBefore))
 		note("p99 of survivors' acknowledged writes in the second after", "ms", seen.SecondAfter)
 		note("survivors' writes that failed", "", float64(seen.Failed))
 		note("after over before", "", seen.SecondAfter/seen.SecondBefore)

@@ -12,7 +12,11 @@ import (
 	"time"
 )
 
-const gapClients = 8
+const (
+	gapClients = 8
+	// secondsBefore: what is usual without a kill.
+	secondsBefore = 5
+)
 
 // killGap kills a node in the middle of writes over the two others, and gives the longest time in which none of their
 // clients had a write acknowledged: of one client, the worst of all.
@@ -23,9 +27,9 @@ func killGap(ctx context.Context, system system, s settings, victim int) (measur
 		return measured{}, err
 	}
 	defer writers.stop()
-	before, after := max(s.time, time.Second), max(s.time, 8*time.Second)
+	before, after := max(s.time, secondsBefore*time.Second), max(s.time, 8*time.Second)
 	if s.smoke {
-		after = time.Second
+		before, after = time.Second, time.Second
 	}
 	begun := time.Now()
 	wait(ctx, before)
@@ -40,6 +44,9 @@ func killGap(ctx context.Context, system system, s settings, victim int) (measur
 	m := measured{Before: writers.gap(begun, killed), Gap: writers.gap(killed, end)}
 	m.Requests = int64(writers.before(begun, end).requests)
 	m.SecondBefore = writers.before(killed.Add(-time.Second), killed).p99
+	for second := killed.Add(-before); second.Before(killed); second = second.Add(time.Second) {
+		m.SecondsBefore = append(m.SecondsBefore, writers.before(second, second.Add(time.Second)).p99)
+	}
 	m.SecondAfter = writers.during(killed, killed.Add(time.Second)).p99
 	m.Failed = writers.during(killed, end).failed
 	if err := system.restart(victim); err != nil {

@@ -68,7 +68,7 @@ func parse(arguments []string) (settings, error) {
 	if s.rounds < 1 || s.time <= 0 || s.keys < 1 || s.documents < 1 || s.load < 0 {
 		return s, fmt.Errorf("-rounds, -time, -keys and -documents have to be above zero, -load not below")
 	}
-	s.few = min(10_000, s.documents)
+	s.few = min(100_000, (s.documents+9)/10)
 	if s.smoke {
 		s.rounds, s.time, s.keys, s.documents, s.few, s.load = 1, 500*time.Millisecond, 500, 2_000, 500, time.Second
 	}

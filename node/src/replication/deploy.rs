@@ -130,7 +130,7 @@ async fn copy(
     // An answer to a former copy, late, must never fit this one.
     let mut request = node.now_ms() << 20;
     let mut failures = DonorFailures::default();
-    let (mut pace, mut donor_head) = (Pace::default(), 0);
+    let (mut pace, mut donor_head) = (Pace::default(), None);
     loop {
         let began = Instant::now();
         if !still_wanted(node, &configuration.name, configuration) {
@@ -158,7 +158,8 @@ async fn copy(
             continue;
         }
         failures.gave(donor);
-        let others_wrote = std::mem::replace(&mut donor_head, range.position.head) < range.position.head;
+        let head = range.position.head;
+        let others_wrote = donor_head.replace(head).is_some_and(|before| before < head);
         progress.take_range(donor, range.position);
         if range.done {
             return Ok(Some(progress));
