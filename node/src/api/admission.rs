@@ -1,18 +1,13 @@
-//! Bounded admission: what is above a bound is refused at once, never queued; but for windows of batches, which wait in turn.
+//! Bounded admission: what is above a bound is refused at once, never queued.
 
 use super::ApiSettings;
 use super::paths::Load;
 use super::problem::RequestError;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bodies are counted in units of this many bytes.
 const BODY_UNIT_BYTES: usize = 1024;
-
-/// Windows of batches that are written at once. With more of them their lines would wait just as long, but in the database's
-/// queue, while their deadlines run: 256 batches at once were refused after ten seconds.
-pub const WINDOWS_AT_ONCE: usize = 16;
 
 /// The bounds and what is taken of them.
 #[derive(Debug)]
@@ -20,7 +15,6 @@ pub struct Admission {
     requests: Bound,
     streams: Bound,
     bodies: Bound,
-    windows: Semaphore,
 }
 
 #[derive(Debug)]
@@ -51,7 +45,6 @@ impl Admission {
             requests: Bound::new("requests under way", settings.requests_max, 1),
             streams: Bound::new("batches, exports and change feeds under way", settings.streams_max, 1),
             bodies: Bound::new("bytes of request bodies in memory", settings.body_bytes_max, BODY_UNIT_BYTES),
-            windows: Semaphore::new(WINDOWS_AT_ONCE),
         }
     }
 
@@ -67,12 +60,6 @@ impl Admission {
     /// Room for a body, given back when dropped.
     pub fn body(&self, bytes: usize) -> Result<OwnedSemaphorePermit, RequestError> {
         self.bodies.take(bytes)
-    }
-
-    /// A window's turn to be written, given back when dropped. They come in the order in which they were waited for; `None` when
-    /// it did not come within this time.
-    pub async fn window(&self, within: Duration) -> Option<SemaphorePermit<'_>> {
-        tokio::time::timeout(within, self.windows.acquire()).await.ok()?.ok()
     }
 }
 
@@ -94,17 +81,5 @@ mod tests {
         assert!(admission.body(2000).is_err());
         drop(body);
         assert!(admission.body(4096).is_ok() && admission.body(usize::MAX).is_err());
-    }
-
-    #[tokio::test]
-    async fn a_window_whose_turn_does_not_come_in_time_is_told_so() {
-        let admission = Admission::new(&ApiSettings::default());
-        let mut turns = Vec::new();
-        for _ in 0..WINDOWS_AT_ONCE {
-            turns.push(admission.window(Duration::from_secs(60)).await.unwrap());
-        }
-        assert!(admission.window(Duration::from_millis(1)).await.is_none());
-        turns.pop();
-        assert!(admission.window(Duration::from_secs(60)).await.is_some());
     }
 }

@@ -8,7 +8,6 @@
 //! results waiting for it reach their bound. Windows that share a key are not written at the same time,
 //! so writes of one key keep their order.
 
-use super::admission::{Admission, WINDOWS_AT_ONCE};
 use super::batch_line::{BadLine, BatchContext, LINE_EXTRA_BYTES, Line, push_bad, push_result};
 use super::body::{self, Limit};
 use super::headers::{BodyKind, check_content};
@@ -18,8 +17,8 @@ use super::problem::{Refusal, RequestError};
 use super::query::Query;
 use super::shell::Deadline;
 use super::{ApiState, session};
-use crate::replication::ServiceError;
 use crate::replication::service::Written;
+use crate::replication::{DatabaseService, ServiceError};
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
 use axum::response::Response;
@@ -32,7 +31,6 @@ use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Uri, header};
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -47,8 +45,6 @@ const WINDOWS_IN_FLIGHT: usize = 2;
 const RESULTS_WAITING: usize = 64;
 /// How long a window that is not full waits for more lines.
 const LINGER: Duration = Duration::from_millis(2);
-/// How long a window waits for its turn.
-const TURN_WITHIN: Duration = Duration::from_secs(60);
 /// How long a client may neither send lines nor take results.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -80,13 +76,7 @@ pub async fn write(
     let context = BatchContext { database: service.uuid(), collection, name, limit };
     let lines = Lines::new(body.into_data_stream(), line_bytes_max);
     let (results, waiting) = mpsc::channel(RESULTS_WAITING);
-    let shell = state.shell;
-    let written = move |writes| {
-        let (shell, service) = (Arc::clone(&shell), service.clone());
-        // A window's deadline begins with its turn.
-        let write = move |writes| async move { service.write_many(writes, deadline.again().at).await };
-        async move { in_turn(&shell.admission, writes, write).await }
-    };
+    let written = move |writes| write_window(service.clone(), writes, deadline);
     tokio::spawn(async move {
         let _held = held;
         run(lines, context, written, results).await;
@@ -99,18 +89,8 @@ pub async fn write(
 type Writes = Vec<(Key, Operation)>;
 type Results = Vec<Result<Written, ServiceError>>;
 
-/// Writes a window when its turn has come.
-async fn in_turn<F: Future<Output = Results>>(
-    admission: &Admission,
-    writes: Writes,
-    write: impl FnOnce(Writes) -> F,
-) -> Results {
-    let Some(_turn) = admission.window(TURN_WITHIN).await else {
-        let what = "windows of batches being written";
-        let refused = || Err(ServiceError::Overloaded { what, limit: WINDOWS_AT_ONCE as u64 });
-        return writes.iter().map(|_| refused()).collect();
-    };
-    write(writes).await
+async fn write_window(service: DatabaseService, writes: Writes, deadline: Deadline) -> Results {
+    service.write_in_turn(writes, deadline.length).await
 }
 
 /// A window: lines that are written together, and the bad ones between them.

@@ -2,10 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
-use coequal_protocol::message::{Condition, OperationKind};
 use coequal_protocol::{Ballot, Effect};
 use coequal_types::{DatabaseId, NodeId};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Remembers the windows; fails when two that share a key are under way at once.
 #[derive(Clone, Default)]
@@ -73,24 +72,6 @@ async fn results_come_in_the_order_of_the_lines_wherever_chunks_break() {
         assert_eq!(keys, expected, "chunks of {size}");
         assert!(engine.windows.lock().unwrap().iter().all(|window| window.len() <= WINDOW_LINES));
     }
-}
-
-#[tokio::test]
-async fn many_batches_at_once_are_written_in_turn_and_all_of_them() {
-    let (engine, admission) = (Engine::default(), Admission::new(&crate::api::ApiSettings::default()));
-    let window = |batch: usize| -> Writes {
-        let write = |line| {
-            let kind = OperationKind::Delete;
-            let condition = Condition::Any;
-            (Key::of("c", &format!("{batch}-{line}")), Operation { kind, condition, request: None })
-        };
-        (0..10).map(write).collect()
-    };
-    let batches = WINDOWS_AT_ONCE * 4;
-    let writes = (0..batches).map(|batch| in_turn(&admission, window(batch), |writes| engine.clone().write(writes)));
-    let results = futures::future::join_all(writes).await;
-    assert!(results.iter().all(|window| window.len() == 10 && window.iter().all(Result::is_ok)));
-    assert_eq!((results.len(), *engine.most.lock().unwrap()), (batches, WINDOWS_AT_ONCE * 10));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use super::clock::NodeClock;
 use super::priority::yield_to_writers;
 use super::replica::{Event, Replica, ReplicaStart, ReplicaView};
+use super::window_turns::WindowTurns;
 use crate::network::Network;
 use crate::storage::{Lsn, StorageError, Store};
 use coequal_protocol::Message;
@@ -56,6 +57,8 @@ pub struct ReplicaHandle {
     pub events: mpsc::Sender<Event>,
     /// Where the writes of batches go: a lane of their own, which holds up no other event.
     pub lines: mpsc::Sender<Event>,
+    /// In what order windows of batches are written.
+    pub turns: WindowTurns,
     /// Its store, for reads.
     pub store: Arc<Store>,
     /// Its counters.
@@ -156,7 +159,18 @@ pub fn spawn(database: DatabaseId, start: ReplicaStart, around: Surroundings) ->
         runtime.block_on(run.run(Inbox { events: inbox, lines: bulk }, durable));
         let _ = finished_sender.send(true);
     })?;
-    Ok(ReplicaHandle { events, lines, store, counters, head, view, awake_ms, stop, finished })
+    Ok(ReplicaHandle {
+        events,
+        lines,
+        turns: WindowTurns::default(),
+        store,
+        counters,
+        head,
+        view,
+        awake_ms,
+        stop,
+        finished,
+    })
 }
 
 /// Whether an event may change a view. What a peer has confirmed may wait for the next one, as it comes with each request.

@@ -1,7 +1,7 @@
 //! What a database's loop takes first, and what stands back for it.
 
 use super::super::priority::{CHECKPOINT_NICE, yield_to_writers};
-use super::{Event, Inbox, LINES_AT_ONCE, ReplicaHandle, ReplicaView, Store};
+use super::{Event, Inbox, LINES_AT_ONCE, ReplicaHandle, ReplicaView, Store, WindowTurns};
 use std::sync::{Arc, RwLock};
 use tokio::sync::{mpsc, watch};
 
@@ -11,6 +11,7 @@ impl ReplicaHandle {
         Self {
             events: mpsc::channel(1).0,
             lines: mpsc::channel(1).0,
+            turns: WindowTurns::default(),
             head: watch::channel(store.feed_head()).1,
             store,
             counters: Arc::default(),

@@ -217,6 +217,19 @@ impl DatabaseService {
         results
     }
 
+    /// The same for a window of a batch, in turn with other batches' windows; its deadline is `time` after its turn came.
+    pub async fn write_in_turn(
+        &self,
+        writes: Vec<(Key, Operation)>,
+        time: Duration,
+    ) -> Vec<Result<Written, ServiceError>> {
+        let turns = match self.replica() {
+            Ok(handle) => handle.turns.clone(),
+            Err(error) => return vec![Err(error); writes.len()],
+        };
+        turns.take(writes.len(), || self.write_many(writes, Instant::now() + time)).await
+    }
+
     async fn ready_for(&self, writes: &[(Key, Operation)], deadline: Instant) -> Result<&ReplicaHandle, ServiceError> {
         let handle = self.replica()?;
         self.wait_for_room(handle, deadline).await?;

@@ -24,6 +24,7 @@ mod priority;
 mod comparisons;
 mod metrics;
 mod database_loop;
+mod window_turns;
 pub mod replica;
 mod clock;
 
