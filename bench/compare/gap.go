@@ -27,9 +27,10 @@ func killGap(ctx context.Context, system system, s settings, victim int) (measur
 		return measured{}, err
 	}
 	defer writers.stop()
-	before, after := max(s.time, secondsBefore*time.Second), max(s.time, 8*time.Second)
+	// The writers' first second is no measure.
+	before, after, seconds := max(s.time, (secondsBefore+1)*time.Second), max(s.time, 8*time.Second), secondsBefore
 	if s.smoke {
-		before, after = time.Second, time.Second
+		before, after, seconds = time.Second, time.Second, 1
 	}
 	begun := time.Now()
 	wait(ctx, before)
@@ -44,8 +45,9 @@ func killGap(ctx context.Context, system system, s settings, victim int) (measur
 	m := measured{Before: writers.gap(begun, killed), Gap: writers.gap(killed, end)}
 	m.Requests = int64(writers.before(begun, end).requests)
 	m.SecondBefore = writers.before(killed.Add(-time.Second), killed).p99
-	for second := killed.Add(-before); second.Before(killed); second = second.Add(time.Second) {
-		m.SecondsBefore = append(m.SecondsBefore, writers.before(second, second.Add(time.Second)).p99)
+	for second := range seconds {
+		end := killed.Add(-time.Duration(second) * time.Second)
+		m.SecondsBefore = append(m.SecondsBefore, writers.before(end.Add(-time.Second), end).p99)
 	}
 	m.SecondAfter = writers.during(killed, killed.Add(time.Second)).p99
 	m.Failed = writers.during(killed, end).failed

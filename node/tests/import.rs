@@ -27,7 +27,7 @@ async fn import(database: &DatabaseService, from: u32, to: u32) {
                 (Key::of("cities", &format!("c-{:07}", i.wrapping_mul(7919) % 10_000_000)), put(&body))
             })
             .collect();
-        for result in database.write_many(writes, soon()).await {
+        for result in database.write_in_turn(writes, std::time::Duration::from_secs(10)).await {
             result.expect("written");
         }
         at = end;

@@ -25,15 +25,15 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use coequal_protocol::Key;
 use coequal_protocol::message::Operation;
-use futures::future::BoxFuture;
+use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
-use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Uri, header};
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Lines of a window at most.
 const WINDOW_LINES: usize = 256;
@@ -141,7 +141,7 @@ async fn run<W, F>(
     W: Fn(Writes) -> F + Clone + Send + 'static,
     F: Future<Output = Results> + Send + 'static,
 {
-    let mut in_flight: FuturesOrdered<BoxFuture<'static, Bytes>> = FuturesOrdered::new();
+    let mut in_flight: FuturesOrdered<AbortOnDropHandle<Bytes>> = FuturesOrdered::new();
     let mut keys_in_flight: VecDeque<HashSet<Key>> = VecDeque::new();
     let mut next: Option<Window> = None;
     let mut filling = Window::default();
@@ -151,7 +151,8 @@ async fn run<W, F>(
             if in_flight.len() < WINDOWS_IN_FLIGHT && !shares {
                 keys_in_flight.push_back(window.keys.clone());
                 let write = write.clone();
-                in_flight.push_back(async move { window.write(write).await }.boxed());
+                // A task of its own: while results wait for a slow client, it ends and lets others have its turn.
+                in_flight.push_back(AbortOnDropHandle::new(tokio::spawn(window.write(write))));
             } else {
                 next = Some(window);
             }
@@ -163,6 +164,7 @@ async fn run<W, F>(
             biased;
             Some(done) = in_flight.next(), if !in_flight.is_empty() => {
                 keys_in_flight.pop_front();
+                let Ok(done) = done else { return abort(&results) };
                 match tokio::time::timeout(IDLE, results.send(Ok(done))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return,

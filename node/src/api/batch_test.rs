@@ -4,6 +4,7 @@
 use super::*;
 use coequal_protocol::{Ballot, Effect};
 use coequal_types::{DatabaseId, NodeId};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Remembers the windows; fails when two that share a key are under way at once.
@@ -72,6 +73,32 @@ async fn results_come_in_the_order_of_the_lines_wherever_chunks_break() {
         assert_eq!(keys, expected, "chunks of {size}");
         assert!(engine.windows.lock().unwrap().iter().all(|window| window.len() <= WINDOW_LINES));
     }
+}
+
+/// Windows that are under way when a client takes no results any more end all the same: others wait for their turn.
+#[tokio::test]
+async fn a_window_ends_though_the_client_takes_no_results() {
+    let text: String = (0..(RESULTS_WAITING + 10) * WINDOW_LINES).map(put).collect();
+    let body = Body::from(text);
+    let (results, waiting) = mpsc::channel(RESULTS_WAITING);
+    let engine = Engine::default();
+    let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&engine.windows));
+    let count = Arc::clone(&begun);
+    let write = move |writes| {
+        count.fetch_add(1, Ordering::SeqCst);
+        engine.clone().write(writes)
+    };
+    let running = tokio::spawn(run(Lines::new(body.into_data_stream(), 200), context(), write, results));
+    let all_that_began_ended = async {
+        // What waits for the client, what is just being given to it, and what is under way behind that.
+        while ended.lock().unwrap().len() < RESULTS_WAITING + 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_that_began_ended).await.expect("all windows that began ended");
+    assert_eq!(begun.load(Ordering::SeqCst), RESULTS_WAITING + 2, "and no more began");
+    drop(waiting);
+    running.await.unwrap();
 }
 
 #[tokio::test]

@@ -124,7 +124,8 @@ fn operation(entry: &Entry) -> Operation {
         Param {
             name: "Coequal-Deadline-Ms",
             kind: Kind::Number(1, deadline),
-            text: "Milliseconds until this request must be answered; of a stream, each of its steps. Default: 10000",
+            text: "Milliseconds until this request must be answered; of a stream, each of its steps (before, lines of a batch may \
+                   wait for their turn behind those of others, for a minute at most). Default: 10000",
         },
         Param { name: "X-Request-Id", kind: Kind::Text, text: "Comes back in the answer; made up when absent" },
     ];

@@ -189,11 +189,7 @@ impl DatabaseService {
 
     /// Many writes, each its own atomic unit, under way at once; results in the order of the writes. Writes of one
     /// document are applied in their order.
-    pub async fn write_many(
-        &self,
-        writes: Vec<(Key, Operation)>,
-        deadline: Instant,
-    ) -> Vec<Result<Written, ServiceError>> {
+    async fn write_many(&self, writes: Vec<(Key, Operation)>, deadline: Instant) -> Vec<Result<Written, ServiceError>> {
         let deadline_ms = self.node.clock.deadline_ms(deadline);
         let ready = self.ready_for(&writes, deadline).await;
         let handle = match ready {
@@ -217,7 +213,8 @@ impl DatabaseService {
         results
     }
 
-    /// The same for a window of a batch, in turn with other batches' windows; its deadline is `time` after its turn came.
+    /// The same for a window of a batch, in turn with other batches' windows, for which it waits a minute at most; its deadline is
+    /// `time` after its turn came.
     pub async fn write_in_turn(
         &self,
         writes: Vec<(Key, Operation)>,

@@ -73,8 +73,12 @@ pub(super) async fn open_own(node: &Arc<Node>) {
 /// this node's first answer.
 async fn open_at_once(node: &Arc<Node>, name: &DatabaseName, copy: Copy) {
     let now_ms = node.clock.now().monotonic_ms;
-    let step = node.state().databases.get_mut(name).map(|database| next_step(node.id, database, now_ms));
-    // Any other step drops the store, and `keep` takes it.
+    let step = {
+        let mut state = node.state();
+        let database = state.databases.get_mut(name).filter(|database| matches!(database.place, Place::NotHere));
+        database.map(|database| next_step(node.id, database, now_ms))
+    };
+    // Else it is no member, and nothing is to be done.
     if let Some(Step::Look(configuration)) = step {
         look_at(node, name, configuration, Ok(Some(copy))).await;
     }

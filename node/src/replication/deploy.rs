@@ -9,7 +9,7 @@ use super::node::{DeployState, Node};
 use super::replica::{META_CONFIGURATION, META_DEPLOYED};
 use crate::storage::{StorageError, Store, StoreIdentity};
 use coequal_protocol::auto_deploy::{self, CopyProgress, DonorFailures, DonorPosition};
-use coequal_protocol::background_pace::Pace;
+use coequal_protocol::background_pace::{DEPLOY, Pace, Step};
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::ChosenBody;
 use coequal_protocol::record::FeedId;
@@ -144,7 +144,7 @@ async fn copy(
         };
         request += 1;
         let after = progress.after.clone();
-        let bytes_max = if pace.stands_back() { RANGE_BESIDE_WRITERS_BYTES_MAX } else { RANGE_BYTES_MAX };
+        let bytes_max = if pace.short_steps() { RANGE_BESIDE_WRITERS_BYTES_MAX } else { RANGE_BYTES_MAX };
         let _ = node.network.send(donor, configuration.uuid, Message::RangeRequest { request, after, bytes_max });
         let Some(range) = await_range(answers, donor, request).await else {
             say(shown, &format!("donor {donor} does not answer; another one is asked, if there is one"));
@@ -159,7 +159,7 @@ async fn copy(
         }
         failures.gave(donor);
         let head = range.position.head;
-        let others_wrote = donor_head.replace(head).is_some_and(|before| before < head);
+        let writes = donor_head.replace(head).map_or(0, |before| head.saturating_sub(before));
         progress.take_range(donor, range.position);
         if range.done {
             return Ok(Some(progress));
@@ -173,7 +173,8 @@ async fn copy(
         writer.write(range.bodies, reached).await.map_err(|e| e.to_string())?;
         show(shown, &progress, range.total, entries_before, started.elapsed());
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let pause_ms = pace.pause_ms(took_ms, others_wrote, range.total.saturating_sub(progress.entries));
+        let remaining = range.total.saturating_sub(progress.entries);
+        let pause_ms = pace.pause_ms(DEPLOY, Step { now_ms: node.now_ms(), took_ms, writes, remaining });
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Windows of one database that are written at once.
-const AT_ONCE: usize = 16;
+/// Lines of one database that are written at once: 16 full windows.
+const LINES_AT_ONCE: u32 = 16 * 256;
 /// How long a window waits for its turn.
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -19,7 +19,7 @@ pub struct WindowTurns(Arc<Semaphore>);
 
 impl Default for WindowTurns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self(Arc::new(Semaphore::new(LINES_AT_ONCE as usize)))
     }
 }
 
@@ -42,8 +42,10 @@ impl WindowTurns {
     where
         F: Future<Output = Vec<Result<Written, ServiceError>>>,
     {
-        let Ok(Ok(_turn)) = tokio::time::timeout(within, self.0.acquire()).await else {
-            let refused = ServiceError::Overloaded { what: "windows of batches being written", limit: AT_ONCE as u64 };
+        let room = u32::try_from(lines).unwrap_or(LINES_AT_ONCE).min(LINES_AT_ONCE);
+        let Ok(Ok(_turn)) = tokio::time::timeout(within, self.0.acquire_many(room)).await else {
+            let refused =
+                ServiceError::Overloaded { what: "lines of batches being written", limit: LINES_AT_ONCE.into() };
             return vec![Err(refused); lines];
         };
         write().await
@@ -60,6 +62,9 @@ mod tests {
         vec![Ok(Written { version: 1, stamp: Ballot::NONE, effect: Effect::Created }); lines]
     }
 
+    const FULL: usize = 256;
+    const FULL_AT_ONCE: usize = LINES_AT_ONCE as usize / FULL;
+
     #[tokio::test]
     async fn many_windows_are_written_in_turn_and_all_of_them() {
         let (turns, under_way, most) = (WindowTurns::default(), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -67,24 +72,28 @@ mod tests {
             most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             under_way.fetch_sub(1, Ordering::SeqCst);
-            written(10)
+            written(FULL)
         };
-        let windows = AT_ONCE * 4;
-        let results = futures::future::join_all((0..windows).map(|_| turns.take(10, window))).await;
-        assert!(results.iter().all(|window| window.len() == 10 && window.iter().all(Result::is_ok)));
-        assert_eq!((results.len(), most.load(Ordering::SeqCst)), (windows, AT_ONCE));
+        let windows = FULL_AT_ONCE * 4;
+        let results = futures::future::join_all((0..windows).map(|_| turns.take(FULL, window))).await;
+        assert!(results.iter().all(|window| window.len() == FULL && window.iter().all(Result::is_ok)));
+        assert_eq!((results.len(), most.load(Ordering::SeqCst)), (windows, FULL_AT_ONCE));
+        most.store(0, Ordering::SeqCst);
+        futures::future::join_all((0..200).map(|_| turns.take(1, window))).await;
+        assert_eq!(most.load(Ordering::SeqCst), 200, "small ones do not wait for each other");
     }
 
     #[tokio::test]
     async fn a_window_whose_turn_does_not_come_in_time_is_refused_and_one_that_is_given_up_keeps_no_turn() {
         let turns = WindowTurns::default();
-        let mut stuck: Vec<_> = (0..AT_ONCE).map(|_| Box::pin(turns.take(1, std::future::pending::<Vec<_>>))).collect();
+        let mut stuck: Vec<_> =
+            (0..FULL_AT_ONCE).map(|_| Box::pin(turns.take(FULL, std::future::pending::<Vec<_>>))).collect();
         for window in &mut stuck {
             assert!(futures::poll!(window).is_pending());
         }
         let refused = turns.take_within(Duration::from_millis(1), 3, || async { written(3) }).await;
         assert_eq!(refused.len(), 3);
-        assert!(refused.iter().all(|line| matches!(line, Err(ServiceError::Overloaded { limit: 16, .. }))));
+        assert!(refused.iter().all(|line| matches!(line, Err(ServiceError::Overloaded { .. }))));
         drop(stuck);
         assert!(turns.take(3, || async { written(3) }).await.iter().all(Result::is_ok));
     }

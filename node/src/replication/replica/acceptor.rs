@@ -65,7 +65,7 @@ impl Replica {
         if self.disk_full || !self.epoch_agrees(from, epoch) {
             return;
         }
-        self.accepted_since_batch = true;
+        self.accepts += 1;
         let Some((register, lsn)) = self.load(&key) else { return };
         let (answer, change) = self.promises.accept(&self.guard(), &key, &register, ballot, revision);
         self.check_change(change.as_ref());

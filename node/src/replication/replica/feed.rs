@@ -1,9 +1,9 @@
 //! The change feed between nodes: live replication and hot alignment are the same stream, only the distance
 //! differs. Each node pulls what it lacks from every voter; its pull is its credit, so a slow node slows nobody.
 
-use super::Replica;
 use super::serving::Origin;
-use coequal_protocol::background_pace::Pace;
+use super::{Peer, Replica};
+use coequal_protocol::background_pace::{ALIGNMENT, Pace, Step};
 use coequal_protocol::faults::{Fault, broken};
 use coequal_protocol::message::{ChosenBody, FeedEntry, Message};
 use coequal_protocol::pull_size::PullSize;
@@ -40,6 +40,12 @@ pub(super) struct Pull {
     made_ms: u64,
     size: PullSize,
     pace: Pace,
+    /// Accepts that had come to this node when the last batch was taken in.
+    accepts: u64,
+    /// Entries that the source got while it answered the last batch. A learner is sent no accepts, and these tell.
+    came: u64,
+    /// A batch was taken in just now: when that began, in monotonic milliseconds.
+    taken_in_ms: Option<u64>,
     /// Not pulled from again before, in monotonic milliseconds: writers go first.
     rests_until_ms: u64,
     /// Most bodies of the last batch were here already (accepted, or from another source), so the next one comes without.
@@ -117,7 +123,11 @@ impl Replica {
         if peer.pull.request.is_some_and(|(_, sent_ms)| now_ms.saturating_sub(sent_ms) < peer.pull.patience_ms) {
             return;
         }
-        if stands_aside && now_ms.saturating_sub(peer.pull.made_ms) < ASIDE_MS || now_ms < peer.pull.rests_until_ms {
+        if stands_aside && now_ms.saturating_sub(peer.pull.made_ms) < ASIDE_MS {
+            return;
+        }
+        if now_ms < peer.pull.rests_until_ms {
+            self.next_tick_ms = self.next_tick_ms.min(peer.pull.rests_until_ms);
             return;
         }
         if peer.pull.request.is_some() {
@@ -126,7 +136,7 @@ impl Replica {
         peer.pull.patience_ms = (peer.pull.patience_ms * 2).clamp(PULL_RETRY_FIRST_MS, PULL_RETRY_MS);
         let is_far = !aligned || peer.pull.remaining.unwrap_or(u64::MAX) > BODIES_ABOVE_ENTRIES;
         let bodies = is_far && !peer.pull.has_bodies;
-        let entries_max = match (bodies, peer.pull.pace.stands_back()) {
+        let entries_max = match (bodies, peer.pull.pace.short_steps()) {
             (false, _) => ENTRIES_MAX,
             (true, false) => ENTRIES_WITH_BODIES_MAX,
             (true, true) => ENTRIES_BESIDE_WRITERS_MAX,
@@ -166,7 +176,8 @@ impl Replica {
         if batch.after != expected {
             return self.pull_from(from);
         }
-        peer.pull.remaining = Some(batch.remaining);
+        let left = batch.remaining + entries.len() as u64;
+        peer.pull.came = peer.pull.remaining.replace(batch.remaining).map_or(0, |before| left.saturating_sub(before));
         peer.pull.size.answered(self.now.monotonic_ms.saturating_sub(asked_ms), batch.remaining > 0);
         peer.pull.patience_ms = PULL_RETRY_MS;
         let (count, mut lacked, mut missing) = (entries.len(), 0, Vec::new());
@@ -297,24 +308,36 @@ impl Replica {
             peer.pull.fresh_ms = Some(peer.pull.asked_ms);
         }
         self.note_batch(from, feed, through, remaining);
-        self.rest(from, remaining);
-        self.pull_from(from);
+        let began_ms = self.now.monotonic_ms;
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.pull.taken_in_ms = Some(began_ms);
+        }
     }
 
-    /// A node that catches up stands back behind each batch while writers write.
-    fn rest(&mut self, source: NodeId, remaining: u64) {
-        let others_wrote = std::mem::take(&mut self.accepted_since_batch);
-        if self.status == DatabaseStatus::Online {
+    /// Goes on behind the batches that were taken in since this was called last. How long that took can be told only now: while an
+    /// event is handled no time passes.
+    pub(super) fn go_on_pulling(&mut self) {
+        let taken_in = |(node, peer): (&NodeId, &mut Peer)| Some((*node, peer.pull.taken_in_ms.take()?));
+        let sources: Vec<(NodeId, u64)> = self.peers.iter_mut().filter_map(taken_in).collect();
+        for (source, began_ms) in sources {
+            self.rest(source, began_ms);
+            self.pull_from(source);
+        }
+    }
+
+    /// A node that catches up stands back behind a batch while others write.
+    fn rest(&mut self, source: NodeId, began_ms: u64) {
+        let (now_ms, accepts, aligned) = (self.now.monotonic_ms, self.accepts, self.status == DatabaseStatus::Online);
+        let Some(peer) = self.peers.get_mut(&source) else { return };
+        let accepted = accepts - std::mem::replace(&mut peer.pull.accepts, accepts);
+        if aligned {
+            peer.pull.pace = Pace::default();
             return;
         }
-        let now_ms = self.now.monotonic_ms;
-        let Some(peer) = self.peers.get_mut(&source) else { return };
-        let took_ms = now_ms.saturating_sub(peer.pull.made_ms);
-        let pause_ms = peer.pull.pace.pause_ms(took_ms, others_wrote, remaining);
-        if pause_ms > 0 {
-            peer.pull.rests_until_ms = now_ms + pause_ms;
-            self.next_tick_ms = self.next_tick_ms.min(now_ms + pause_ms);
-        }
+        let remaining = peer.pull.remaining.unwrap_or(0);
+        let step =
+            Step { now_ms, took_ms: now_ms.saturating_sub(began_ms), writes: accepted.max(peer.pull.came), remaining };
+        peer.pull.rests_until_ms = now_ms + peer.pull.pace.pause_ms(ALIGNMENT, step);
     }
 
     /// Since when local reads may be old: before it, enough voters were drained that any acknowledged write they knew

@@ -111,17 +111,38 @@ fn wait_for_pull(driven: &mut Driven) -> (u64, u32) {
 fn a_node_that_catches_up_stands_back_while_others_write_and_only_then() {
     let mut driven = catching_up();
     let first = next_pull(&mut driven);
-    driven.passes(50);
+    driven.passes(10);
     answers_with_left(&mut driven, first, 0..10, FAR);
-    let second = pull(&driven.replica.take_effects().sends).expect("at once: nobody writes");
-    driven.passes(50);
-    let [_, accept, _] = requests(EPOCH);
-    driven.hears(THIRD, accept);
+    driven.passes(1);
+    let second = pull(&driven.sends()).expect("at once: nobody writes");
+    driven.passes(10);
+    for _ in 0..10 {
+        let [_, accept, _] = requests(EPOCH);
+        driven.hears(THIRD, accept);
+    }
     driven.sends();
     answers_with_left(&mut driven, second, 10..20, FAR - 1_000);
+    // Time passes while it works on them.
+    driven.passes(10);
     let (waited_ms, entries) = wait_for_pull(&mut driven);
-    assert!((100..=300).contains(&waited_ms), "it waited {waited_ms} ms behind a batch that took 50");
+    assert!((50..=75).contains(&waited_ms), "it waited {waited_ms} ms behind work of 10");
     assert!(entries <= 128, "{entries} entries at once beside writers");
+}
+
+/// A node that does not vote yet is sent no accepts; it sees what comes to its source.
+#[test]
+fn what_comes_to_the_source_meanwhile_tells_of_writers_too() {
+    let mut driven = catching_up();
+    let first = next_pull(&mut driven);
+    driven.passes(10);
+    answers_with_left(&mut driven, first, 0..10, FAR);
+    driven.passes(1);
+    let second = pull(&driven.sends()).expect("at once");
+    driven.passes(10);
+    // Ten are taken in, and only five fewer are left.
+    answers_with_left(&mut driven, second, 10..20, FAR - 5);
+    driven.passes(10);
+    assert!(wait_for_pull(&mut driven).0 >= 50);
 }
 
 #[test]

@@ -111,8 +111,8 @@ pub struct Replica {
     origins: serving::Origins,
     stale: alignment::StalePending,
     behind: BTreeSet<NodeId>,
-    /// Whether an accept came since the last batch of a feed was taken in.
-    accepted_since_batch: bool,
+    /// Accepts that have come to this node.
+    accepts: u64,
     disk_full: bool,
     /// When a read or an append of this replica itself last met a full disk, in monotonic milliseconds.
     met_full_ms: Option<u64>,
@@ -180,7 +180,7 @@ impl Replica {
             origins: serving::Origins::default(),
             stale: alignment::StalePending::default(),
             behind: BTreeSet::new(),
-            accepted_since_batch: false,
+            accepts: 0,
             disk_full: false,
             met_full_ms: None,
             fault: None,
@@ -226,6 +226,7 @@ impl Replica {
             self.begin_pause();
         }
         if self.is_running() {
+            self.go_on_pulling();
             self.bring_up_to_date();
             self.run_due_slots();
             if looks_around {
