@@ -394,6 +394,16 @@ pub enum OperationKind {
     Settle,
 }
 
+impl OperationKind {
+    /// Length of the document or patch that it carries, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put(body) | Self::Create(body) | Self::Patch { patch: body, .. } => body.len(),
+            Self::Delete | Self::Settle => 0,
+        }
+    }
+}
+
 /// A precondition (RFC 9110, section 13).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Condition {

@@ -31,7 +31,7 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -75,7 +75,8 @@ pub async fn write(
     let held = state.shell.admission.body(declared.min(room))?;
     let context = BatchContext { database: service.uuid(), collection, name, limit };
     let lines = Lines::new(body.into_data_stream(), line_bytes_max);
-    let (results, waiting) = mpsc::channel(RESULTS_WAITING);
+    // One place more, for the error that ends an answer which is not whole.
+    let (results, waiting) = mpsc::channel(RESULTS_WAITING + 1);
     let written = move |writes| write_window(service.clone(), writes, deadline);
     tokio::spawn(async move {
         let _held = held;
@@ -141,6 +142,8 @@ async fn run<W, F>(
     W: Fn(Writes) -> F + Clone + Send + 'static,
     F: Future<Output = Results> + Send + 'static,
 {
+    // Kept from the beginning: when the client takes nothing, there is no other place.
+    let Ok(end) = results.clone().reserve_owned().await else { return };
     let mut in_flight: FuturesOrdered<AbortOnDropHandle<Bytes>> = FuturesOrdered::new();
     let mut keys_in_flight: VecDeque<HashSet<Key>> = VecDeque::new();
     let mut next: Option<Window> = None;
@@ -164,11 +167,11 @@ async fn run<W, F>(
             biased;
             Some(done) = in_flight.next(), if !in_flight.is_empty() => {
                 keys_in_flight.pop_front();
-                let Ok(done) = done else { return abort(&results) };
+                let Ok(done) = done else { return abort(end) };
                 match tokio::time::timeout(IDLE, results.send(Ok(done))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return,
-                    Err(_) => return abort(&results),
+                    Err(_) => return abort(end),
                 }
             }
             () = lines.fill(&mut filling, &context), if next.is_none() && !(lines.ended && filling.lines.is_empty()) => {
@@ -181,9 +184,9 @@ async fn run<W, F>(
     }
 }
 
-/// The client takes no results: the answer is broken off, never ended as if it were whole.
-fn abort(results: &mpsc::Sender<Result<Bytes, std::io::Error>>) {
-    let _ = results.try_send(Err(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+/// The client takes no results, or a window has none: the answer is broken off, never ended as if it were whole.
+fn abort(end: OwnedPermit<Result<Bytes, std::io::Error>>) {
+    end.send(Err(std::io::Error::from(std::io::ErrorKind::TimedOut)));
 }
 
 /// Lines of a body. Being dropped in the middle of `fill` loses nothing.

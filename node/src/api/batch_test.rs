@@ -80,7 +80,7 @@ async fn results_come_in_the_order_of_the_lines_wherever_chunks_break() {
 async fn a_window_ends_though_the_client_takes_no_results() {
     let text: String = (0..(RESULTS_WAITING + 10) * WINDOW_LINES).map(put).collect();
     let body = Body::from(text);
-    let (results, waiting) = mpsc::channel(RESULTS_WAITING);
+    let (results, waiting) = mpsc::channel(RESULTS_WAITING + 1);
     let engine = Engine::default();
     let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&engine.windows));
     let count = Arc::clone(&begun);
@@ -99,6 +99,21 @@ async fn a_window_ends_though_the_client_takes_no_results() {
     assert_eq!(begun.load(Ordering::SeqCst), RESULTS_WAITING + 2, "and no more began");
     drop(waiting);
     running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_of_a_client_that_takes_no_results_for_a_minute_is_broken_off() {
+    let text: String = (0..(RESULTS_WAITING + 10) * WINDOW_LINES).map(put).collect();
+    let (results, mut waiting) = mpsc::channel(RESULTS_WAITING + 1);
+    let lines = Lines::new(Body::from(text).into_data_stream(), 200);
+    let engine = Engine::default();
+    run(lines, context(), move |writes| engine.clone().write(writes), results).await;
+    let mut windows = Vec::new();
+    while let Some(window) = waiting.recv().await {
+        windows.push(window.is_ok());
+    }
+    assert_eq!(windows.pop(), Some(false), "the end says that it is not whole");
+    assert_eq!(windows, vec![true; RESULTS_WAITING]);
 }
 
 #[tokio::test]

@@ -224,7 +224,8 @@ impl DatabaseService {
             Ok(handle) => handle.turns.clone(),
             Err(error) => return vec![Err(error); writes.len()],
         };
-        turns.take(writes.len(), || self.write_many(writes, Instant::now() + time)).await
+        let bytes = writes.iter().map(|(key, operation)| key.as_bytes().len() + operation.kind.bytes()).sum();
+        turns.take((writes.len(), bytes), || self.write_many(writes, Instant::now() + time)).await
     }
 
     async fn ready_for(&self, writes: &[(Key, Operation)], deadline: Instant) -> Result<&ReplicaHandle, ServiceError> {

@@ -78,7 +78,7 @@ async fn open_at_once(node: &Arc<Node>, name: &DatabaseName, copy: Copy) {
         let database = state.databases.get_mut(name).filter(|database| matches!(database.place, Place::NotHere));
         database.map(|database| next_step(node.id, database, now_ms))
     };
-    // Else it is no member, and nothing is to be done.
+    // Else it is no member, or has its place already, and nothing is to be done.
     if let Some(Step::Look(configuration)) = step {
         look_at(node, name, configuration, Ok(Some(copy))).await;
     }

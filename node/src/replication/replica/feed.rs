@@ -176,7 +176,7 @@ impl Replica {
         if batch.after != expected {
             return self.pull_from(from);
         }
-        let left = batch.remaining + entries.len() as u64;
+        let left = batch.remaining.saturating_add(entries.len() as u64);
         peer.pull.came = peer.pull.remaining.replace(batch.remaining).map_or(0, |before| left.saturating_sub(before));
         peer.pull.size.answered(self.now.monotonic_ms.saturating_sub(asked_ms), batch.remaining > 0);
         peer.pull.patience_ms = PULL_RETRY_MS;

@@ -104,6 +104,8 @@ struct Piece {
 struct Counted {
     behind: u64,
     remaining: u64,
+    /// The feed's head then.
+    head: u64,
     at_ms: u64,
 }
 
@@ -250,24 +252,25 @@ impl Replica {
             });
             entries.push(FeedEntry { key, ballot: held.ballot, sequence, revision });
         }
-        let remaining = if through >= head { 0 } else { self.remaining(to, after, through, passed)? };
+        let remaining = if through >= head { 0 } else { self.remaining(to, (after, through), passed, head)? };
         Some(Piece { epoch: self.configuration.epoch, entries, through, remaining })
     }
 
     /// How many live entries lie behind `through`, which is not the end: counted a few times a second, between that those that
-    /// were `passed` since `after` are subtracted. `None` when the store failed.
-    fn remaining(&mut self, to: NodeId, after: u64, through: u64, passed: u64) -> Option<u64> {
+    /// were `passed` since `after` are subtracted, and those added that came at the feed's `head`. `None` when the store failed.
+    fn remaining(&mut self, to: NodeId, (after, through): (u64, u64), passed: u64, head: u64) -> Option<u64> {
         let now_ms = self.now.monotonic_ms;
         let lately =
             |counted: &Counted| counted.behind == after && now_ms.saturating_sub(counted.at_ms) < COUNT_EVERY_MS;
         let last = self.peers.get(&to).and_then(|peer| peer.serve.counted).filter(lately);
         let counted = match last {
-            Some(Counted { remaining, at_ms, .. }) => {
-                Counted { behind: through, remaining: remaining.saturating_sub(passed).max(1), at_ms }
+            Some(Counted { remaining, at_ms, head: before, .. }) => {
+                let remaining = (remaining + head.saturating_sub(before)).saturating_sub(passed).max(1);
+                Counted { behind: through, remaining, head, at_ms }
             }
             None => {
                 let remaining = self.stored(self.store.feed_count_after(through))?;
-                Counted { behind: through, remaining, at_ms: now_ms }
+                Counted { behind: through, remaining, head, at_ms: now_ms }
             }
         };
         if let Some(peer) = self.peers.get_mut(&to) {
