@@ -44,11 +44,11 @@ func killGap(ctx context.Context, system system, s settings, victim int) (measur
 	}
 	m := measured{Before: writers.gap(begun, killed), Gap: writers.gap(killed, end)}
 	m.Requests = int64(writers.before(begun, end).requests)
-	m.SecondBefore = writers.before(killed.Add(-time.Second), killed).p99
 	for second := range seconds {
 		end := killed.Add(-time.Duration(second) * time.Second)
 		m.SecondsBefore = append(m.SecondsBefore, writers.before(end.Add(-time.Second), end).p99)
 	}
+	m.SecondBefore = m.SecondsBefore[0]
 	m.SecondAfter = writers.during(killed, killed.Add(time.Second)).p99
 	m.Failed = writers.during(killed, end).failed
 	if err := system.restart(victim); err != nil {

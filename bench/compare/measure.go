@@ -37,7 +37,7 @@ type measured struct {
 	// SecondBefore and SecondAfter are the p99 of writes in the second before and after the kill, in milliseconds.
 	SecondBefore float64 `json:"p99_second_before_ms,omitempty"`
 	SecondAfter  float64 `json:"p99_second_after_ms,omitempty"`
-	// SecondsBefore is the same of each second before.
+	// SecondsBefore is the same of each second before, the last one first.
 	SecondsBefore []float64 `json:"p99_seconds_before_ms,omitempty"`
 	// Failed writes after the kill; the p99 are of those that were acknowledged.
 	Failed int `json:"failed_after_kill,omitempty"`

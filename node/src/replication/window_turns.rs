@@ -26,8 +26,8 @@ impl Default for WindowTurns {
 }
 
 impl WindowTurns {
-    /// Writes a window of so many (lines, bytes) when its turn has come; turns come in the order in which they were waited for. When it does
-    /// not come in time, every line is refused with [`ServiceError::Overloaded`].
+    /// Writes a window of so many (lines, bytes) when its turn has come; turns come in the order in which they were waited
+    /// for. When it does not come in time, every line is refused with [`ServiceError::Overloaded`].
     pub(super) async fn take<F>(
         &self,
         size: (usize, usize),
