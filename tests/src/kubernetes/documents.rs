@@ -12,10 +12,15 @@ const CITIES: &str = "/v1/databases/orders/collections/cities";
 
 /// Imports documents through the Service; what was acknowledged is kept.
 pub async fn import(place: &Place, count: usize) -> Ledger {
+    import_after(place, 0, count).await
+}
+
+/// Imports so many documents after the first ones.
+pub async fn import_after(place: &Place, first: usize, count: usize) -> Ledger {
     let (client, mut ledger, begun) = (place.client().await, Ledger::default(), Instant::now());
-    for (at, part) in cities(count).chunks(2_000).enumerate() {
+    for (at, part) in cities(first + count)[first..].chunks(2_000).enumerate() {
         part.iter().for_each(|city| ledger.sends(&city.key));
-        let (path, key) = (format!("{CITIES}/documents:batch"), format!("import-{at}"));
+        let (path, key) = (format!("{CITIES}/documents:batch"), format!("import-{first}-{at}"));
         let answer = send_until_done(&client, Method::POST, &path, "application/x-ndjson", &key, body(part)).await;
         assert_eq!(ledger.take_batch(&answer.body), part.len(), "a result for each line");
     }

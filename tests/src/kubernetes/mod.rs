@@ -16,7 +16,7 @@ mod wait;
 
 pub use access::Access;
 pub use api::{Api, at};
-pub use documents::{expect_imported, import};
+pub use documents::{expect_imported, import, import_after};
 pub use faults::NodeProcess;
 pub use load::{Load, expect_everywhere, gap_max};
 pub use operator::OPERATOR_NAMESPACE;

@@ -1,7 +1,9 @@
 //! A node that nobody reaches, and its way back: with its place kept, and without.
 
+use super::e2e_operator::leader;
+use super::e2e_restarts::KILLS_MAX;
 use coequal_tests::cluster::replication;
-use coequal_tests::kubernetes::{Load, Place, With, at, condition, import, scenario, until};
+use coequal_tests::kubernetes::{Load, Place, With, at, condition, import_after, scenario, until};
 use serde_json::{Value, json};
 
 /// What orders-0 says of the database.
@@ -17,6 +19,37 @@ fn voters(view: &Value) -> Vec<String> {
     let mut names: Vec<String> = voters.collect();
     names.sort();
     names
+}
+
+/// What is missed: enough to be seen on the way back.
+const MISSED: usize = 10_000;
+
+/// Lets a node that is cut off miss much, and come back by a slow way: it is shown as SYNCHRONIZING by every operator that
+/// leads all the time. One that is itself killed meanwhile may show nothing of it, and the node is cut off once more.
+async fn come_back_synchronizing(place: &Place, node: &str) {
+    for time in 0..KILLS_MAX as usize {
+        import_after(place, time * MISSED, MISSED).await;
+        place.process(node).await.kill();
+        place.slow_down(node).await;
+        let (leads, _) = until("an operator leads", async || leader(place).await).await;
+        place.heal(node).await;
+        let (status, took) = until(&format!("{node} is on its way back"), async || {
+            let status = place.status_of(node).await;
+            if ["SYNCHRONIZING", "ONLINE"].contains(&status.as_str()) { Ok(status) } else { Err(status) }
+        })
+        .await;
+        println!("{}: {node} is {status} {took:.1?} after it came back", place.namespace);
+        if status == "SYNCHRONIZING" {
+            return;
+        }
+        let now = leader(place).await;
+        assert_ne!(now, Ok(leads), "it led all the time, and {node} was not shown as SYNCHRONIZING");
+        println!("{}: the operator was killed when {node} came back, now {now:?}", place.namespace);
+        place.speed_up(node).await;
+        place.cut(node).await;
+        place.until_node(node, "OFFLINE").await;
+    }
+    panic!("{KILLS_MAX} times the operator was killed when {node} came back");
 }
 
 #[test]
@@ -49,12 +82,7 @@ fn a_node_that_was_away_is_shown_offline_synchronizing_and_online_and_keeps_its_
         .await;
         assert_eq!(voters(&view(place).await.expect("an answer")).len(), 3, "its place is kept");
 
-        // Enough to be seen on its way back.
-        import(place, 10_000).await;
-        place.process("orders-1").await.kill();
-        place.slow_down("orders-1").await;
-        place.heal("orders-1").await;
-        place.until_node("orders-1", "SYNCHRONIZING").await;
+        come_back_synchronizing(place, "orders-1").await;
         // Over 2 Mbit/s, beside what is written meanwhile; the operator's own questions may time out there.
         place.until_node("orders-1", "ONLINE").await;
         place.speed_up("orders-1").await;

@@ -19,7 +19,7 @@ async fn until_all_replaced(place: &Place, old: &[(String, String)]) -> Duration
 /// How soon an operator shows that a node's process was killed, on a busy machine.
 const SHOWN_WITHIN: Duration = Duration::from_secs(20);
 /// The operators are killed about once a minute meanwhile, by each scenario that runs.
-const KILLS_MAX: u32 = 5;
+pub const KILLS_MAX: u32 = 5;
 
 /// Kills a node's process, which is shown as OFFLINE until it is back: by every operator that leads all the time. One that is
 /// itself killed just then shows nothing, and the process is killed once more.
