@@ -21,6 +21,9 @@ func (a *alone) gaps() error {
 			a.note(gapsOfEach, fmt.Sprintf("node %d: %s", victim, name), unit, value)
 		}
 		note("longest time of a survivors' client without an acknowledged write", "ms", seen.Gap)
+		note("when it began, after the kill", "ms", seen.GapSince)
+		note("the longest in the second after the kill", "ms", seen.GapAtOnce)
+		note("within it, how long a thread that sleeps 1 ms at a time was not woken", "ms", seen.Stalled)
 		note("the same before the kill", "ms", seen.Before)
 		note("p99 of survivors' acknowledged writes in the second before", "ms", seen.SecondBefore)
 		note("the same of each second before: least", "ms", slices.Min(seen.SecondsBefore))

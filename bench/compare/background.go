@@ -107,9 +107,8 @@ func noteWriters(note func(name, unit string, value float64), before, during spa
 	note("meanwhile over before", "", during.p99/before.p99)
 }
 
-// gap is the longest time between two acknowledged writes of one client, the worst of all, in milliseconds.
-func (b *background) gap(from, to time.Time) float64 {
-	worst := 0.0
+// gap is the longest time between two acknowledged writes of one client, the worst of all, and when it began.
+func (b *background) gap(from, to time.Time) (worst time.Duration, since time.Time) {
 	for _, samples := range b.samples {
 		var times []time.Time
 		for _, s := range samples {
@@ -117,9 +116,11 @@ func (b *background) gap(from, to time.Time) float64 {
 				times = append(times, s.ended)
 			}
 		}
-		worst = max(worst, longest(times, from, to))
+		if gap, at := longest(times, from, to); gap > worst {
+			worst, since = gap, at
+		}
 	}
-	return worst
+	return worst, since
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

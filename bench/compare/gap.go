@@ -32,6 +32,8 @@ func killGap(ctx context.Context, system system, s settings, victim int) (measur
 	if s.smoke {
 		before, after, seconds = time.Second, time.Second, 1
 	}
+	machine := watchStalls()
+	defer machine.stop()
 	begun := time.Now()
 	wait(ctx, before)
 	killed := time.Now()
@@ -42,7 +44,13 @@ func killGap(ctx context.Context, system system, s settings, victim int) (measur
 	if err := errors.Join(killing, ctx.Err()); err != nil {
 		return measured{}, err
 	}
-	m := measured{Before: writers.gap(begun, killed), Gap: writers.gap(killed, end)}
+	machine.stop()
+	usual, _ := writers.gap(begun, killed)
+	gap, since := writers.gap(killed, end)
+	m := measured{Before: milliseconds(usual), Gap: milliseconds(gap), GapSince: milliseconds(since.Sub(killed))}
+	atOnce, _ := writers.gap(killed, killed.Add(time.Second))
+	m.GapAtOnce = milliseconds(atOnce)
+	m.Stalled = milliseconds(machine.longest(since, since.Add(gap)))
 	m.Requests = int64(writers.before(begun, end).requests)
 	for second := range seconds {
 		end := killed.Add(-time.Duration(second) * time.Second)
@@ -65,9 +73,9 @@ func wait(ctx context.Context, pause time.Duration) {
 	}
 }
 
-// longest gap between successes within a time, its ends included, in milliseconds.
-func longest(successes []time.Time, from, to time.Time) float64 {
-	last, gap := from, time.Duration(0)
+// longest gap between successes within a time, its ends included, and when it began.
+func longest(successes []time.Time, from, to time.Time) (gap time.Duration, since time.Time) {
+	last := from
 	for _, at := range append(successes, to) {
 		if at.Before(from) {
 			continue
@@ -75,10 +83,12 @@ func longest(successes []time.Time, from, to time.Time) float64 {
 		if at.After(to) {
 			at = to
 		}
-		gap = max(gap, at.Sub(last))
+		if at.Sub(last) > gap {
+			gap, since = at.Sub(last), last
+		}
 		last = at
 	}
-	return float64(gap.Microseconds()) / 1000
+	return gap, since
 }
 
 // listener finds the process that listens on a port of loopback.

@@ -32,6 +32,12 @@ type measured struct {
 	Generator float64 `json:"generator_processors"`
 	// Gap is the longest time without an acknowledged write after a kill, in milliseconds.
 	Gap float64 `json:"gap_ms,omitempty"`
+	// GapSince is when it began, in milliseconds after the kill.
+	GapSince float64 `json:"gap_since_ms,omitempty"`
+	// GapAtOnce is the longest one in the second after the kill.
+	GapAtOnce float64 `json:"gap_at_once_ms,omitempty"`
+	// Stalled is how long, within it, a thread of this program that sleeps a millisecond at a time was not woken.
+	Stalled float64 `json:"gap_stalled_ms,omitempty"`
 	// Before is the longest such time in as long before the kill.
 	Before float64 `json:"gap_before_ms,omitempty"`
 	// SecondBefore and SecondAfter are the p99 of writes in the second before and after the kill, in milliseconds.

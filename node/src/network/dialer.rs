@@ -11,7 +11,7 @@ use super::NetworkEvent;
 use super::codec::{FRAME_BYTES_MAX, append_frame};
 use super::connection::{Connection, FrameReader, FrameWriter, within};
 use super::error::ConnectionError;
-use super::hello::{ChannelKind, Hello, RefusalKind};
+use super::hello::{ChannelKind, Hello, PROTOCOL_VERSIONS, RefusalKind};
 use super::queue::Item;
 use super::shared::{Lane, Peer, Shared};
 use super::transport::connect;
@@ -105,6 +105,7 @@ impl Dialer {
         let lane = if lane == ChannelKind::Bulk { &peer.bulk } else { &peer.protocol };
         let is_protocol = lane.kind == ChannelKind::Protocol;
         let (node, incarnation, name) = (hello.node, hello.incarnation, hello.name.clone());
+        let protocol = hello.common_version(&PROTOCOL_VERSIONS);
         tracing::info!(%node, %name, incarnation, channel = %self.kind, remote = %connection.remote, "connected");
         lane.connects.fetch_add(1, Ordering::Relaxed);
         let open = lane.queue.open();
@@ -112,7 +113,7 @@ impl Dialer {
             shared.emit(NetworkEvent::Connected { node, incarnation, name: name.clone() }).await;
         }
         let reason = tokio::select! {
-            error = send_all(&shared, lane, connection.writer) => error.to_string(),
+            error = send_all(&shared, lane, protocol, connection.writer) => error.to_string(),
             error = listen_for_the_end(connection.reader) => error.to_string(),
             _ = self.address.changed() => "it is to be dialed elsewhere or not at all".to_owned(),
             () = newer(&mut self.heard, incarnation) => "it has started anew".to_owned(),
@@ -184,12 +185,12 @@ fn backoff(failures: u32, min: Duration, max: Duration, random: u32) -> Duration
 }
 
 /// Sends what waits until the connection breaks.
-async fn send_all(shared: &Shared, lane: &Lane, mut writer: FrameWriter) -> ConnectionError {
+async fn send_all(shared: &Shared, lane: &Lane, protocol: u32, mut writer: FrameWriter) -> ConnectionError {
     let mut batch = Vec::new();
     let mut out = BytesMut::new();
     loop {
         lane.queue.take(shared.limits.frame_bytes, &mut batch).await;
-        let unsendable = encode(&mut batch, &mut out);
+        let unsendable = encode(&mut batch, protocol, &mut out);
         if unsendable > 0 {
             tracing::error!(unsendable, "message beyond {FRAME_BYTES_MAX} bytes cannot be sent");
             lane.queue.count_dropped(unsendable);
@@ -210,13 +211,13 @@ async fn send_all(shared: &Shared, lane: &Lane, mut writer: FrameWriter) -> Conn
 }
 
 /// Writes the batch as one frame and empties it. Returns how many messages are too long for any frame.
-fn encode(batch: &mut Vec<Item>, out: &mut BytesMut) -> usize {
+fn encode(batch: &mut Vec<Item>, protocol: u32, out: &mut BytesMut) -> usize {
     let mut unsendable = 0;
     append_frame(out, |out| {
         let start = out.len();
         for Item { database, message, .. } in batch.drain(..) {
             let before = out.len();
-            append_parcel(database, &message, out);
+            append_parcel(database, &message, protocol, out);
             if out.len() - start > FRAME_BYTES_MAX {
                 out.truncate(before);
                 unsendable += 1;

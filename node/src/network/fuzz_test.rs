@@ -44,14 +44,16 @@ fn payloads(stream: &[u8], step: usize) -> (Vec<Bytes>, Option<String>) {
 /// A payload as messages and as a greeting: what can be read is written and read back as it was.
 fn read(payload: Bytes) {
     if let Ok(decoded) = decode_parcels(payload.clone()) {
-        let mut again = BytesMut::new();
-        for envelope in &decoded.envelopes {
-            for message in &envelope.messages {
-                append_parcel(envelope.database, message, &mut again);
+        for protocol in PROTOCOL_VERSIONS {
+            let mut again = BytesMut::new();
+            for envelope in &decoded.envelopes {
+                for message in &envelope.messages {
+                    append_parcel(envelope.database, message, protocol, &mut again);
+                }
             }
+            let read = decode_parcels(again.freeze()).expect("what was written");
+            assert_eq!((&read.envelopes, read.unreadable), (&decoded.envelopes, None));
         }
-        let read = decode_parcels(again.freeze()).expect("what was written");
-        assert_eq!((read.envelopes, read.unreadable), (decoded.envelopes, None));
         assert!(decoded.unreadable.is_none_or(|(count, why)| count > 0 && !why.to_string().is_empty()));
     }
     if payload.len() <= HELLO_BYTES_MAX
@@ -84,4 +86,9 @@ fn judge(hello: &Hello) {
         }
     }
     assert_eq!(hello.check(&own).is_ok(), own.check(hello).is_ok(), "both sides judge alike");
+    if hello.check(&own).is_ok() {
+        let common = hello.common_version(&own.versions);
+        assert_eq!(common, own.common_version(&hello.versions), "both sides find the same version");
+        assert!(hello.versions.contains(&common) && own.versions.contains(&common));
+    }
 }

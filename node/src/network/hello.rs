@@ -12,8 +12,8 @@ use prost::Message as _;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// Versions of the protocol that this build understands.
-pub const PROTOCOL_VERSIONS: RangeInclusive<u32> = 1..=1;
+/// Versions of the protocol that this build understands. 2: histories travel in few bytes (`wire::history`).
+pub const PROTOCOL_VERSIONS: RangeInclusive<u32> = 1..=2;
 
 /// How the story begins when a process meets another one with its own identity.
 const TWO_PROCESSES: &str = "two processes are node";
@@ -124,10 +124,15 @@ impl Hello {
         Start { incarnation: self.incarnation, process: self.process }
     }
 
+    /// The newest version of the protocol that both understand, once they were checked against each other.
+    pub(super) fn common_version(&self, own: &RangeInclusive<u32>) -> u32 {
+        *self.versions.end().min(own.end())
+    }
+
     /// Whether the node that says `own` can talk to the one that says `self`.
     pub(super) fn check(&self, own: &Self) -> Result<(), Refusal> {
         let (theirs, ours) = (&self.versions, &own.versions);
-        if theirs.end() < ours.start() || ours.end() < theirs.start() {
+        if theirs.is_empty() || theirs.end() < ours.start() || ours.end() < theirs.start() {
             let detail = format!(
                 "{} speaks protocol versions {} to {}, {} speaks {} to {}; upgrade the older one",
                 self.name,

@@ -4,7 +4,7 @@ use super::NetworkEvent;
 use super::codec::{FRAME_BYTES_MAX, append_frame};
 use super::connection::{Connection, within};
 use super::error::ConnectionError;
-use super::hello::{ChannelKind, Greeting, Hello, Refusal, RefusalKind};
+use super::hello::{ChannelKind, Greeting, Hello, PROTOCOL_VERSIONS, Refusal, RefusalKind};
 use super::shared::Shared;
 use super::transport::{accept, receive as receive_stream};
 use super::wire::{Decoded, append_parcel, decode_parcels};
@@ -200,10 +200,10 @@ async fn answer(shared: &Shared, mut connection: Connection, hello: Hello) -> Re
     connection.writer.write(&single(&message)).await
 }
 
-/// A frame of one message about nodes.
+/// A frame of one message about nodes; these are the same in all versions.
 pub(super) fn single(message: &Message) -> BytesMut {
     let mut out = BytesMut::new();
-    append_frame(&mut out, |out| append_parcel(DatabaseId::nil(), message, out));
+    append_frame(&mut out, |out| append_parcel(DatabaseId::nil(), message, *PROTOCOL_VERSIONS.start(), out));
     out
 }
 

@@ -1,8 +1,8 @@
 //! Bytes between nodes. Modules stand in reading order, from the outside in.
 //!
 //! Each node dials every peer twice, for the protocol and for bulk copies, and only sends over what it dialed;
-//! what it accepted is for receiving. Nothing here waits for a slow peer: a message that does not fit its queue
-//! is dropped, which the protocol endures.
+//! what it accepted is for receiving, in the newest version of the protocol that both ends understand. Nothing here
+//! waits for a slow peer: a message that does not fit its queue is dropped, which the protocol endures.
 
 mod bind;
 mod settings;

@@ -5,6 +5,7 @@
 use super::settings::QueueLimits;
 use coequal_protocol::message::{ChosenBody, Compare, ForwardResult, OperationKind, Rejection};
 use coequal_protocol::range_comparison::RangeAnswer;
+use coequal_protocol::revision::HistoryEntry;
 use coequal_protocol::{Key, Message, Revision};
 use coequal_types::DatabaseId;
 use std::collections::VecDeque;
@@ -241,8 +242,10 @@ fn compare_weight(compare: &Compare) -> usize {
 }
 
 fn revision_weight(revision: &Revision) -> usize {
-    // A remembered write is 56 bytes on the wire at most, and 80 in memory.
-    size_of::<Revision>() + revision.history.len() * 80 + revision.body.as_ref().map_or(0, |body| body.len())
+    // A remembered write takes more in memory than on the wire.
+    size_of::<Revision>()
+        + revision.history.len() * size_of::<HistoryEntry>()
+        + revision.body.as_ref().map_or(0, |body| body.len())
 }
 
 fn body_weight(body: &ChosenBody) -> usize {

@@ -4,8 +4,10 @@ use super::super::codec::append_frame;
 use super::super::connection::Connection;
 use super::super::hello::Greeting;
 use super::super::wire::append_parcel;
+use super::samples::{accept, range_answer};
 use super::*;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpListener;
 
 /// A hello as some node would say it.
 fn hello(id: u64, incarnation: Incarnation, process: u64) -> Hello {
@@ -40,7 +42,7 @@ async fn is_closed(to: &Node, hello: &Hello) -> bool {
 
 async fn send_ping(connection: &mut Connection, time: u64) -> Result<(), ConnectionError> {
     let mut out = BytesMut::new();
-    append_frame(&mut out, |out| append_parcel(database(1), &ping(time), out));
+    append_frame(&mut out, |out| append_parcel(database(1), &ping(time), *PROTOCOL_VERSIONS.end(), out));
     connection.writer.write(&out).await
 }
 
@@ -191,6 +193,44 @@ fn greetings_are_read_back_as_they_were() {
         assert_eq!(Greeting::decode(payload.clone()).unwrap(), greeting);
         for cut in 1..payload.len() {
             let _either = Greeting::decode(payload.slice(..cut));
+        }
+    }
+}
+
+/// The payload that reaches a node which understands these versions, of a message that it is sent.
+async fn payload_for(versions: std::ops::RangeInclusive<u32>, message: &Message) -> Bytes {
+    let channel = if message.is_bulk() { ChannelKind::Bulk } else { ChannelKind::Protocol };
+    let a = node(1, 1).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    a.network.set_peers([(NodeId(2), listener.local_addr().unwrap().to_string())].into());
+    loop {
+        let (stream, remote) = transport::accept(&listener, DEADLINE).await.unwrap();
+        let stream = transport::receive(stream, None).await.unwrap();
+        let mut connection = Connection::new(stream, remote, DEADLINE);
+        let theirs = timeout(DEADLINE, connection.hear()).await.unwrap().unwrap();
+        let own = Hello { versions: versions.clone(), channel: theirs.channel, ..hello(2, 1, 9) };
+        connection.writer.write(&Greeting::Hello(own).frame()).await.unwrap();
+        if theirs.channel != channel {
+            continue;
+        }
+        let sending = async {
+            while !a.network.send(NodeId(2), database(1), message.clone()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, sending).await.expect("the other side hears the hello");
+        return timeout(DEADLINE, connection.reader.read()).await.unwrap().unwrap();
+    }
+}
+
+/// Nodes are upgraded one at a time: one that only knows the first version understands every byte that it is sent.
+#[tokio::test]
+async fn each_node_is_sent_what_the_newest_version_says_that_both_understand() {
+    for (theirs, common) in [(1..=1, 1), (1..=2, 2), (2..=9, 2)] {
+        for message in [accept(1, 10), range_answer(1, 10)] {
+            let mut expected = BytesMut::new();
+            append_parcel(database(1), &message, common, &mut expected);
+            assert_eq!(payload_for(theirs.clone(), &message).await, expected, "{theirs:?} {message:?}");
         }
     }
 }

@@ -290,3 +290,16 @@ pub(super) fn accept(number: u64, body_bytes: usize) -> Message {
     let revision = Arc::new(Revision { version: 1, stamp, body, history: vec![last] });
     Message::Accept { epoch: 1, key: Key::of("orders", &format!("order-{number}")), ballot: stamp, revision }
 }
+
+/// A range of a copy: the document that [`accept`] accepts.
+pub(super) fn range_answer(number: u64, body_bytes: usize) -> Message {
+    let Message::Accept { key, ballot, revision, .. } = accept(number, body_bytes) else { unreachable!() };
+    Message::RangeAnswer {
+        request: 1,
+        position: DonorPosition::default(),
+        total: 1,
+        bodies: vec![ChosenBody { key, ballot, revision }],
+        done: true,
+        checksum: 0,
+    }
+}

@@ -1,9 +1,9 @@
 //! Messages as bytes: read back as they were, and never believed blindly.
 
-use super::super::wire::{append_parcel, decode_parcels};
+use super::super::wire::{Decoded, append_parcel, decode_parcels};
 use super::samples::{any_message, one_of_each};
 use super::{database, ping};
-use crate::network::WireError;
+use crate::network::{PROTOCOL_VERSIONS, WireError};
 use bytes::{Bytes, BytesMut};
 use coequal_protocol::message::{Condition, Operation, OperationKind};
 use coequal_protocol::{Ballot, Key, Message, RequestId};
@@ -11,9 +11,13 @@ use coequal_types::NodeId;
 use proptest::prelude::*;
 
 fn encoded<'a>(messages: impl IntoIterator<Item = (u128, &'a Message)>) -> Bytes {
+    encoded_for(*PROTOCOL_VERSIONS.end(), messages)
+}
+
+fn encoded_for<'a>(protocol: u32, messages: impl IntoIterator<Item = (u128, &'a Message)>) -> Bytes {
     let mut out = BytesMut::new();
     for (id, message) in messages {
-        append_parcel(database(id), message, &mut out);
+        append_parcel(database(id), message, protocol, &mut out);
     }
     out.freeze()
 }
@@ -35,11 +39,38 @@ fn first_fault(payload: Bytes) -> WireError {
 #[test]
 fn every_kind_of_message_is_read_back_as_it_was() {
     let messages = one_of_each();
-    let decoded = decode_parcels(encoded(messages.iter().map(|message| (7, message)))).unwrap();
-    assert_eq!(decoded.unreadable, None);
-    let [envelope] = &decoded.envelopes[..] else { panic!("{:?}", decoded.envelopes) };
-    assert_eq!(envelope.database, database(7));
-    assert_eq!(envelope.messages, messages);
+    for protocol in PROTOCOL_VERSIONS {
+        let payload = encoded_for(protocol, messages.iter().map(|message| (7, message)));
+        let decoded = decode_parcels(payload).unwrap();
+        assert_eq!(decoded.unreadable, None);
+        let [envelope] = &decoded.envelopes[..] else { panic!("{:?}", decoded.envelopes) };
+        assert_eq!(envelope.database, database(7));
+        assert_eq!(envelope.messages, messages);
+    }
+}
+
+/// The fuzzer's seeds were written when there was one version: nodes that know no other must understand every byte.
+#[test]
+fn version_1_is_written_as_it_always_was() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/frames");
+    let mut with_history = 0;
+    for number in 2..=25 {
+        let seed = std::fs::read(corpus.join(format!("message_{number:02}"))).unwrap();
+        // Behind how the fuzzer cuts it up.
+        let seed = Bytes::from(seed).slice(1..);
+        // A few are no messages.
+        let Ok(Decoded { envelopes, unreadable: None }) = decode_parcels(seed.clone()) else { continue };
+        let [envelope] = &envelopes[..] else { panic!("{envelopes:?}") };
+        let again = |protocol| encoded_for(protocol, envelope.messages.iter().map(|message| (0, message)));
+        let written = again(1);
+        if again(2) != written {
+            // The seed's database is another one, of as many bytes.
+            let same = written.len() == seed.len() && written[20..] == seed[20..];
+            assert!(same, "message_{number:02}: {written:x?} instead of {seed:x?}");
+            with_history += 1;
+        }
+    }
+    assert_eq!(with_history, 5, "messages with a history");
 }
 
 /// An operation's condition and its request id are told apart, whichever of them are there.
@@ -76,15 +107,25 @@ fn neighbours_of_one_database_share_an_envelope() {
 
 proptest! {
     #[test]
-    fn any_message_is_read_back_as_it_was(message in any_message()) {
-        let decoded = decode_parcels(encoded([(3, &message)])).unwrap();
+    fn any_message_is_read_back_as_it_was(message in any_message(), protocol in PROTOCOL_VERSIONS) {
+        let decoded = decode_parcels(encoded_for(protocol, [(3, &message)])).unwrap();
         prop_assert_eq!(decoded.unreadable, None);
         prop_assert_eq!(&decoded.envelopes[0].messages[..], &[message][..]);
     }
 
     #[test]
-    fn a_message_cut_short_is_an_error(message in any_message(), cut in any::<proptest::sample::Index>()) {
-        let whole = encoded([(3, &message)]);
+    fn a_message_differs_by_version_exactly_if_it_has_a_history(message in any_message()) {
+        let has_history = format!("{message:?}").contains("HistoryEntry");
+        prop_assert_eq!(encoded_for(1, [(3, &message)]) != encoded_for(2, [(3, &message)]), has_history);
+    }
+
+    #[test]
+    fn a_message_cut_short_is_an_error(
+        message in any_message(),
+        protocol in PROTOCOL_VERSIONS,
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let whole = encoded_for(protocol, [(3, &message)]);
         let cut = 1 + cut.index(whole.len() - 1);
         prop_assert!(decode_parcels(whole.slice(..cut)).is_err());
     }
@@ -98,9 +139,10 @@ proptest! {
     #[test]
     fn changed_bytes_are_answered_and_never_panic(
         message in any_message(),
+        protocol in PROTOCOL_VERSIONS,
         changes in prop::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        let mut bytes = encoded([(3, &message)]).to_vec();
+        let mut bytes = encoded_for(protocol, [(3, &message)]).to_vec();
         for (place, value) in changes {
             let place = place.index(bytes.len());
             bytes[place] = value;
@@ -123,7 +165,7 @@ fn what_is_wrong_is_named_and_the_rest_of_the_frame_is_read() {
     assert_eq!(first_fault(raw_parcel(&classed)), WireError::Unknown { field: "ballot class", value: 9 });
 
     let mut both = BytesMut::from(&raw_parcel(&prepare)[..]);
-    append_parcel(database(0), &ping(5), &mut both);
+    append_parcel(database(0), &ping(5), *PROTOCOL_VERSIONS.end(), &mut both);
     let decoded = decode_parcels(both.freeze()).unwrap();
     assert_eq!(decoded.envelopes[0].messages, [ping(5)]);
 }

@@ -2,7 +2,7 @@
 
 use super::error::WireError;
 use super::pack::{pack, unpack};
-use super::values::{WireBallot, WireChosenBody, WireKey, read_ballot, read_key};
+use super::values::{WireBallot, WireChosenBody, WireKey, pack_bodies, read_ballot, read_key};
 use bytes::Bytes;
 use coequal_protocol::message::{ChosenBody, Compare};
 use coequal_protocol::range_comparison::{KEYS_MAX, KeyDigest, Range, RangeAnswer};
@@ -147,12 +147,9 @@ fn digests(entries: &[KeyDigest]) -> Bytes {
     pack(entries.iter().map(WireKeyDigest::from))
 }
 
-fn bodies(bodies: &[ChosenBody]) -> Bytes {
-    pack(bodies.iter().map(WireChosenBody::from))
-}
-
-impl From<&Compare> for WireCompare {
-    fn from(message: &Compare) -> Self {
+impl WireCompare {
+    /// As a node reads it that speaks this version of the protocol.
+    pub(super) fn of(message: &Compare, protocol: u32) -> Self {
         let (comparison, step, kind) = match message {
             Compare::Range { comparison, step, range } => {
                 let Range { after, through, count, digest, low_bound } = range;
@@ -178,8 +175,10 @@ impl From<&Compare> for WireCompare {
                 (*comparison, *step, Kind::KeysAnswer(digests(entries)))
             }
             Compare::Fetch { comparison, step, keys: asked } => (*comparison, *step, Kind::Fetch(keys(asked))),
-            Compare::Fetched { comparison, step, bodies: sent } => (*comparison, *step, Kind::Fetched(bodies(sent))),
-            Compare::Repair { bodies: sent } => (0, 0, Kind::Repair(bodies(sent))),
+            Compare::Fetched { comparison, step, bodies: sent } => {
+                (*comparison, *step, Kind::Fetched(pack_bodies(sent, protocol)))
+            }
+            Compare::Repair { bodies: sent } => (0, 0, Kind::Repair(pack_bodies(sent, protocol))),
             Compare::Doubt { keys } => {
                 let doubt = |(key, ballot): &(Key, Ballot)| WireDoubt {
                     key: key.as_bytes().clone(),

@@ -1,17 +1,19 @@
 //! From the protocol's messages to the wire's. Fields are named one by one, so that a new one cannot be forgotten.
 
+use super::compare::WireCompare;
 use super::message::{self as wire, Body};
 use super::pack::pack;
-use super::values::{WireBallot, WireChosenBody, WireFeedEntry, WireKey, uuid_bytes};
+use super::values::{WireBallot, WireFeedEntry, WireHeld, WireKey, WireRevision, pack_bodies, uuid_bytes};
 use coequal_protocol::{Ballot, Message};
 
 fn sent(ballot: &Ballot) -> Option<WireBallot> {
     Some((*ballot).into())
 }
 
-/// The message as it travels. Every variant stands in one of the groups, or this does not compile; that each
-/// group knows its variants is a test's business (every kind is sent and read back).
-pub(super) fn body(message: &Message) -> Option<Body> {
+/// The message as it travels to a node that speaks this version of the protocol. Every variant stands in one of the
+/// groups, or this does not compile; that each group knows its variants is a test's business (every kind is sent and
+/// read back).
+pub(super) fn body(message: &Message, protocol: u32) -> Option<Body> {
     use Message as M;
     match message {
         M::Prepare { .. }
@@ -21,7 +23,7 @@ pub(super) fn body(message: &Message) -> Option<Body> {
         | M::Refused { .. }
         | M::StaleEpoch { .. }
         | M::Query { .. }
-        | M::QueryAnswer { .. } => round(message),
+        | M::QueryAnswer { .. } => round(message, protocol),
         M::FeedRequest { .. }
         | M::Recall { .. }
         | M::Recalled { .. }
@@ -29,15 +31,17 @@ pub(super) fn body(message: &Message) -> Option<Body> {
         | M::BodyRequest { .. }
         | M::Bodies { .. }
         | M::Sample { .. }
-        | M::SampleAnswer { .. } => feed(message),
-        M::Forward { .. } | M::ForwardAnswer { .. } | M::RangeRequest { .. } | M::RangeAnswer { .. } => copy(message),
+        | M::SampleAnswer { .. } => feed(message, protocol),
+        M::Forward { .. } | M::ForwardAnswer { .. } | M::RangeRequest { .. } | M::RangeAnswer { .. } => {
+            copy(message, protocol)
+        }
         M::Ping { .. } | M::JoinRequest { .. } | M::JoinAnswer { .. } | M::ConfigurationNotice { .. } => node(message),
-        M::Compare(compare) => Some(Body::Compare(compare.into())),
+        M::Compare(compare) => Some(Body::Compare(WireCompare::of(compare, protocol))),
     }
 }
 
 /// Messages of a register's rounds.
-fn round(message: &Message) -> Option<Body> {
+fn round(message: &Message, protocol: u32) -> Option<Body> {
     Some(match message {
         Message::Prepare { epoch, key, ballot } => {
             Body::Prepare(wire::Prepare { epoch: *epoch, key: key.as_bytes().clone(), ballot: sent(ballot) })
@@ -46,14 +50,14 @@ fn round(message: &Message) -> Option<Body> {
             epoch: *epoch,
             key: key.as_bytes().clone(),
             ballot: sent(ballot),
-            held: held.as_ref().map(Into::into),
+            held: held.as_ref().map(|held| WireHeld::of(held, protocol)),
             chosen: *chosen,
         }),
         Message::Accept { epoch, key, ballot, revision } => Body::Accept(wire::Accept {
             epoch: *epoch,
             key: key.as_bytes().clone(),
             ballot: sent(ballot),
-            revision: Some(revision.as_ref().into()),
+            revision: Some(WireRevision::of(revision, protocol)),
         }),
         Message::Accepted { epoch, key, ballot } => {
             Body::Accepted(wire::Accepted { epoch: *epoch, key: key.as_bytes().clone(), ballot: sent(ballot) })
@@ -76,14 +80,14 @@ fn round(message: &Message) -> Option<Body> {
             read: *read,
             accepted: sent(accepted),
             chosen: *chosen,
-            revision: revision.as_deref().map(Into::into),
+            revision: revision.as_deref().map(|revision| WireRevision::of(revision, protocol)),
         }),
         _ => return None,
     })
 }
 
 /// Messages of feeds and alignment.
-fn feed(message: &Message) -> Option<Body> {
+fn feed(message: &Message, protocol: u32) -> Option<Body> {
     Some(match message {
         Message::FeedRequest { request, feed, after, entries_max, bytes_max, bodies, own_feed, durable } => {
             Body::FeedRequest(wire::FeedRequest {
@@ -108,16 +112,14 @@ fn feed(message: &Message) -> Option<Body> {
                 after: *after,
                 through: *through,
                 remaining: *remaining,
-                entries: pack(entries.iter().map(WireFeedEntry::from)),
+                entries: pack(entries.iter().map(|entry| WireFeedEntry::of(entry, protocol))),
                 epoch: *epoch,
             })
         }
         Message::BodyRequest { keys } => {
             Body::BodyRequest(wire::BodyRequest { keys: pack(keys.iter().map(WireKey::from)) })
         }
-        Message::Bodies { bodies } => {
-            Body::Bodies(wire::Bodies { bodies: pack(bodies.iter().map(WireChosenBody::from)) })
-        }
+        Message::Bodies { bodies } => Body::Bodies(wire::Bodies { bodies: pack_bodies(bodies, protocol) }),
         Message::Sample { alignment, epoch, feed, after } => {
             Body::Sample(wire::Sample { alignment: *alignment, epoch: *epoch, feed: *feed, after: *after })
         }
@@ -136,7 +138,7 @@ fn feed(message: &Message) -> Option<Body> {
 }
 
 /// Messages of forwarded writes and of copies.
-fn copy(message: &Message) -> Option<Body> {
+fn copy(message: &Message, protocol: u32) -> Option<Body> {
     Some(match message {
         Message::Forward { forward, key, operation, deadline_ms } => Body::Forward(wire::Forward {
             forward: *forward,
@@ -164,7 +166,7 @@ fn copy(message: &Message) -> Option<Body> {
                 feed: position.feed,
                 head: position.head,
                 total: *total,
-                bodies: pack(bodies.iter().map(WireChosenBody::from)),
+                bodies: pack_bodies(bodies, protocol),
                 done: *done,
                 checksum: *checksum,
                 opening: position.opening,

@@ -3,7 +3,7 @@
 /// Why a received message is not readable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// The bytes are not a protobuf message of the expected shape.
+    /// The bytes are not a protobuf message of the expected shape, or a number in them is none.
     #[error("bytes are not a message: {0}")]
     Malformed(#[from] prost::DecodeError),
     /// A part of a frame claims to be longer than the frame.
@@ -44,6 +44,20 @@ pub enum WireError {
         field: &'static str,
         /// Length that was found.
         found: usize,
+    },
+    /// A number beyond the bound of its field.
+    #[error("{field} {value} is too large")]
+    TooLarge {
+        /// Name of the field.
+        field: &'static str,
+        /// The value.
+        value: u64,
+    },
+    /// A field in two forms, of which a message has one.
+    #[error("{field} is there in two forms")]
+    Twice {
+        /// Name of the field.
+        field: &'static str,
     },
     /// A list longer than any node sends.
     #[error("{field} has more than {max} entries")]

@@ -7,6 +7,7 @@ mod compare;
 mod decode;
 mod encode;
 mod error;
+mod history;
 mod message;
 mod operation;
 mod pack;
@@ -33,10 +34,10 @@ pub(super) struct Decoded {
     pub unreadable: Option<(usize, WireError)>,
 }
 
-/// Appends one message to a frame's payload.
-pub(super) fn append_parcel(database: DatabaseId, message: &Message, out: &mut BytesMut) {
+/// Appends one message to a frame's payload, for a node that speaks this version of the protocol.
+pub(super) fn append_parcel(database: DatabaseId, message: &Message, protocol: u32, out: &mut BytesMut) {
     let database = Bytes::copy_from_slice(database.as_bytes());
-    append(&Parcel { database, body: encode::body(message) }, out);
+    append(&Parcel { database, body: encode::body(message, protocol) }, out);
 }
 
 /// Reads a frame's payload. An error means that the frame itself is broken and nothing behind it can be trusted.

@@ -37,7 +37,7 @@ where
         }
         let entry = T::try_from(W::decode_length_delimited(&mut packed)?)?;
         if list.is_empty() {
-            // Most lists are histories of one write, and stay in memory.
+            // Histories stay in memory, and many are of one write.
             list.reserve_exact(1);
         }
         list.push(entry);

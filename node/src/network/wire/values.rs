@@ -1,6 +1,7 @@
 //! The values inside messages: ballots, keys, revisions, operations and results.
 
 use super::error::WireError;
+use super::history::{HISTORY_ENTRIES_MAX, pack_history, unpack_history};
 use super::pack::{pack, unpack};
 use bytes::Bytes;
 use coequal_protocol::ballot::BallotClass;
@@ -15,8 +16,8 @@ use uuid::Uuid;
 /// Values from this size on stay slices of the frame they came in; smaller ones are copied, because a small
 /// slice that lives on (a key in a map, a body in a cache) would keep its whole frame in memory.
 const SHARE_BYTES_MIN: usize = 256 * 1024;
-/// A revision remembers its last 16 writes; a later version may remember more.
-const HISTORY_ENTRIES_MAX: usize = 64;
+/// From this version of the protocol on histories are written by `history`; they were lists of [`WireHistoryEntry`].
+const PACKED_HISTORY_SINCE: u32 = 2;
 
 pub(super) fn keep(bytes: Bytes) -> Bytes {
     if bytes.len() < SHARE_BYTES_MIN { Bytes::copy_from_slice(&bytes) } else { bytes }
@@ -166,19 +167,29 @@ pub(super) struct WireRevision {
     stamp: Option<WireBallot>,
     #[prost(bytes = "bytes", optional, tag = "3")]
     body: Option<Bytes>,
-    /// Packed [`WireHistoryEntry`].
+    /// Packed [`WireHistoryEntry`]; of version 1.
     #[prost(bytes = "bytes", tag = "4")]
     history: Bytes,
+    /// Instead of it: what [`pack_history`] wrote.
+    #[prost(bytes = "bytes", tag = "5")]
+    packed_history: Bytes,
 }
 
-impl From<&Revision> for WireRevision {
-    fn from(revision: &Revision) -> Self {
+impl WireRevision {
+    /// As a node reads it that speaks this version of the protocol.
+    pub(super) fn of(revision: &Revision, protocol: u32) -> Self {
         let Revision { version, stamp, body, history } = revision;
+        let (list, packed) = if protocol < PACKED_HISTORY_SINCE {
+            (pack(history.iter().map(WireHistoryEntry::from)), Bytes::new())
+        } else {
+            (Bytes::new(), pack_history(revision))
+        };
         Self {
             version: *version,
             stamp: Some((*stamp).into()),
             body: body.clone(),
-            history: pack(history.iter().map(WireHistoryEntry::from)),
+            history: list,
+            packed_history: packed,
         }
     }
 }
@@ -186,12 +197,13 @@ impl From<&Revision> for WireRevision {
 impl TryFrom<WireRevision> for Revision {
     type Error = WireError;
     fn try_from(wire: WireRevision) -> Result<Self, WireError> {
-        Ok(Self {
-            version: wire.version,
-            stamp: read_ballot("stamp of a revision", wire.stamp)?,
-            body: wire.body.map(keep),
-            history: unpack::<WireHistoryEntry, _>("history", HISTORY_ENTRIES_MAX, wire.history)?,
-        })
+        let (version, stamp) = (wire.version, read_ballot("stamp of a revision", wire.stamp)?);
+        let history = match (wire.history.is_empty(), wire.packed_history.is_empty()) {
+            (_, true) => unpack::<WireHistoryEntry, _>("history", HISTORY_ENTRIES_MAX, wire.history)?,
+            (true, false) => unpack_history(stamp, version, wire.packed_history)?,
+            (false, false) => return Err(WireError::Twice { field: "history" }),
+        };
+        Ok(Self { version, stamp, body: wire.body.map(keep), history })
     }
 }
 
@@ -203,9 +215,9 @@ pub(super) struct WireHeld {
     revision: Option<WireRevision>,
 }
 
-impl From<&Held> for WireHeld {
-    fn from(Held { ballot, revision }: &Held) -> Self {
-        Self { ballot: Some((*ballot).into()), revision: Some(revision.as_ref().into()) }
+impl WireHeld {
+    pub(super) fn of(Held { ballot, revision }: &Held, protocol: u32) -> Self {
+        Self { ballot: Some((*ballot).into()), revision: Some(WireRevision::of(revision, protocol)) }
     }
 }
 
@@ -249,13 +261,13 @@ pub(super) struct WireFeedEntry {
     revision: Option<WireRevision>,
 }
 
-impl From<&FeedEntry> for WireFeedEntry {
-    fn from(FeedEntry { key, ballot, sequence, revision }: &FeedEntry) -> Self {
+impl WireFeedEntry {
+    pub(super) fn of(FeedEntry { key, ballot, sequence, revision }: &FeedEntry, protocol: u32) -> Self {
         Self {
             key: key.as_bytes().clone(),
             ballot: Some((*ballot).into()),
             sequence: *sequence,
-            revision: revision.as_deref().map(Into::into),
+            revision: revision.as_deref().map(|revision| WireRevision::of(revision, protocol)),
         }
     }
 }
@@ -282,10 +294,16 @@ pub(super) struct WireChosenBody {
     revision: Option<WireRevision>,
 }
 
-impl From<&ChosenBody> for WireChosenBody {
-    fn from(ChosenBody { key, ballot, revision }: &ChosenBody) -> Self {
-        Self { key: key.as_bytes().clone(), ballot: Some((*ballot).into()), revision: Some(revision.as_ref().into()) }
+impl WireChosenBody {
+    fn of(ChosenBody { key, ballot, revision }: &ChosenBody, protocol: u32) -> Self {
+        let revision = WireRevision::of(revision, protocol);
+        Self { key: key.as_bytes().clone(), ballot: Some((*ballot).into()), revision: Some(revision) }
     }
+}
+
+/// Packs bodies.
+pub(super) fn pack_bodies(bodies: &[ChosenBody], protocol: u32) -> Bytes {
+    pack(bodies.iter().map(|body| WireChosenBody::of(body, protocol)))
 }
 
 impl TryFrom<WireChosenBody> for ChosenBody {
