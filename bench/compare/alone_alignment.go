@@ -136,6 +136,8 @@ func (a *alone) alignLoaded(c *coequal) error {
 		return err
 	}
 	resumed, drained := levels[0], levels[len(levels)-1]
+	wait(a.ctx, a.s.time)
+	ended := time.Now()
 	writers.stop()
 	before, during := writers.before(paused.Add(-a.s.time), paused), writers.during(resumed.at, drained.at)
 	took := drained.at.Sub(resumed.at).Seconds()
@@ -148,6 +150,10 @@ func (a *alone) alignLoaded(c *coequal) error {
 	note("the backlog shrinks by", "entries/s", float64(resumed.entries-drained.entries)/took)
 	note("entries drained, those written meanwhile included", "entries/s", float64(resumed.entries-drained.entries)/took+during.rate)
 	noteWriters(note, before, during)
+	// All three nodes write at full speed again: what the load alone makes of it.
+	after := writers.before(ended.Add(-a.s.time), ended)
+	note("writes a second afterwards", "", after.rate)
+	note("p99 of writers afterwards", "ms", after.p99)
 	return nil
 }
 

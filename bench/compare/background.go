@@ -123,4 +123,19 @@ func (b *background) gap(from, to time.Time) (worst time.Duration, since time.Ti
 	return worst, since
 }
 
+// gapOfAll is the longest time in which no client at all had a write acknowledged.
+func (b *background) gapOfAll(from, to time.Time) time.Duration {
+	var times []time.Time
+	for _, samples := range b.samples {
+		for _, s := range samples {
+			if !s.failed {
+				times = append(times, s.ended)
+			}
+		}
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	gap, _ := longest(times, from, to)
+	return gap
+}
+
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -80,7 +80,7 @@ func freePorts() (int, error) {
 }
 
 func (c *coequal) describe() string {
-	return c.version + "; HTTP/1.1 with kept connections spread over three nodes; every acknowledged write is in the log of a majority, fsynced"
+	return c.version + " as shipped (64 MiB of cache and 32 MiB for what waits for a checkpoint for each database); HTTP/1.1 with kept connections spread over three nodes; every acknowledged write is in the log of a majority, fsynced"
 }
 
 func (c *coequal) can(kind) bool { return true }

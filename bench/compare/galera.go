@@ -130,7 +130,7 @@ func (g *galera) prepare() error {
 }
 
 func (g *galera) describe() string {
-	return output("mariadbd", "--version") + "; Galera 26.4, prepared statements over kept TCP connections spread over three nodes, updates that lose against others are tried again; linearizable reads are its causal ones (wsrep_sync_wait=1); innodb_flush_log_at_trx_commit=1"
+	return output("mariadbd", "--version") + "; Galera 26.4, prepared statements over kept TCP connections spread over three nodes, updates that lose against others are tried again; linearizable reads are its causal ones (wsrep_sync_wait=1); innodb_flush_log_at_trx_commit=1, sync_binlog=0 (no binary log), 512 MiB of buffer pool, 4 appliers, wsrep_retry_autocommit=8"
 }
 
 func (g *galera) can(kind) bool { return true }

@@ -20,9 +20,9 @@ const (
 
 // killGap kills a node in the middle of writes over the two others, and gives the longest time in which none of their
 // clients had a write acknowledged: of one client, the worst of all.
-func killGap(ctx context.Context, system system, s settings, victim int) (measured, error) {
+func killGap(ctx context.Context, system system, s settings, victim, clients int) (measured, error) {
 	staying := slices.DeleteFunc([]int{0, 1, 2}, func(node int) bool { return node == victim })
-	writers, err := writeBehind(ctx, system, gapClients, staying)
+	writers, err := writeBehind(ctx, system, clients, staying)
 	if err != nil {
 		return measured{}, err
 	}
@@ -50,6 +50,7 @@ func killGap(ctx context.Context, system system, s settings, victim int) (measur
 	m := measured{Before: milliseconds(usual), Gap: milliseconds(gap), GapSince: milliseconds(since.Sub(killed))}
 	atOnce, _ := writers.gap(killed, killed.Add(time.Second))
 	m.GapAtOnce = milliseconds(atOnce)
+	m.GapOfAll = milliseconds(writers.gapOfAll(killed, end))
 	m.Stalled = milliseconds(machine.longest(since, since.Add(gap)))
 	m.Requests = int64(writers.before(begun, end).requests)
 	for second := range seconds {

@@ -173,13 +173,17 @@ func measureSystem(ctx context.Context, s settings, name string, round int, resu
 		fmt.Printf("  %-9s %-42s %s\n", name, w.name(), measured)
 	}
 	if gaps {
-		// (With OrientDB all clients are on node 0, which stays.)
-		gap, err := killGap(ctx, r.system, s, 2)
+		// Each round another node: with etcd one of them leads.
+		victim := round % 3
+		if name == "orientdb" {
+			victim = 1 + round%2 // all its clients are on node 0
+		}
+		gap, err := killGap(ctx, r.system, s, victim, gapClients)
 		if err != nil {
 			return fmt.Errorf("kill -9: %w", err)
 		}
 		results.add(name, workload{kind: kill, connections: gapClients, bytes: 256}, gap)
-		fmt.Printf("  %-9s %-42s %s\n", name, "kill -9 of a node", gap)
+		fmt.Printf("  %-9s %-42s %s\n", name, fmt.Sprintf("kill -9 of node %d", victim), gap)
 	}
 	return nil
 }

@@ -36,6 +36,8 @@ type measured struct {
 	GapSince float64 `json:"gap_since_ms,omitempty"`
 	// GapAtOnce is the longest one in the second after the kill.
 	GapAtOnce float64 `json:"gap_at_once_ms,omitempty"`
+	// GapOfAll is the longest time in which nobody's write was acknowledged.
+	GapOfAll float64 `json:"gap_of_all_ms,omitempty"`
 	// Stalled is how long, within it, a thread of this program that sleeps a millisecond at a time was not woken.
 	Stalled float64 `json:"gap_stalled_ms,omitempty"`
 	// Before is the longest such time in as long before the kill.

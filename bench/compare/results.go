@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -41,12 +42,12 @@ type outcome struct {
 }
 
 func newResults(s settings) *results {
-	return &results{Taken: time.Now().UTC().Format(time.RFC3339), Machine: machine(), Rounds: s.rounds,
+	return &results{Taken: time.Now().UTC().Format(time.RFC3339), Machine: machine(s), Rounds: s.rounds,
 		Seconds: s.time.Seconds(), Systems: map[string]string{}, Measured: map[string][]outcome{}, Stalls: map[string][]string{}, Failures: map[string][]string{},
 		Documents: s.documents, order: s.systems}
 }
 
-func machine() string {
+func machine(s settings) string {
 	model := "unknown processor"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(text)) {
@@ -56,7 +57,22 @@ func machine() string {
 			}
 		}
 	}
-	return fmt.Sprintf("%d × %s, Linux %s; three nodes and the load generator on one machine", runtime.NumCPU(), model, output("uname", "-r"))
+	return fmt.Sprintf("%d × %s, %s of memory, Linux %s, data on %s; three nodes and the load generator on one machine", runtime.NumCPU(), model,
+		machineMemory(), output("uname", "-r"), output("stat", "--file-system", "--format=%T", s.data))
+}
+
+// machineMemory is all that there is.
+func machineMemory() string {
+	text, err := os.ReadFile("/proc/meminfo")
+	fields := strings.Fields(string(text))
+	if err != nil || len(fields) < 2 {
+		return "unknown size"
+	}
+	kib, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return "unknown size"
+	}
+	return fmt.Sprintf("%.0f GiB", float64(kib)/(1<<20))
 }
 
 // fail keeps what could not be measured; what comes next is measured all the same.
