@@ -30,7 +30,7 @@ func (a *alone) noteGap(of string, seen measured) {
 	note("longest time of a survivors' client without an acknowledged write", "ms", seen.Gap)
 	note("when it began, after the kill", "ms", seen.GapSince)
 	note("within it, how long a thread that sleeps 1 ms at a time was not woken", "ms", seen.Stalled)
-	note("the longest that begins in the second after the kill", "ms", seen.GapAtOnce)
+	note("the longest within the second after the kill", "ms", seen.GapAtOnce)
 	note("the longest before the kill", "ms", seen.Before)
 	note("longest time without an acknowledged write of any client", "ms", seen.GapOfAll)
 	note("p99 of survivors' acknowledged writes in the second before", "ms", seen.SecondBefore)

@@ -34,7 +34,7 @@ type measured struct {
 	Gap float64 `json:"gap_ms,omitempty"`
 	// GapSince is when it began, in milliseconds after the kill.
 	GapSince float64 `json:"gap_since_ms,omitempty"`
-	// GapAtOnce is the longest one in the second after the kill.
+	// GapAtOnce is the longest one within the second after the kill, what reaches beyond it left out.
 	GapAtOnce float64 `json:"gap_at_once_ms,omitempty"`
 	// GapOfAll is the longest time in which nobody's write was acknowledged.
 	GapOfAll float64 `json:"gap_of_all_ms,omitempty"`

@@ -13,6 +13,9 @@
 //! request  24 bytes id (16) and fingerprint (8), if it has one
 //! ```
 //!
+//! Files have a form of their own, on the same idea (`storage::codec`): what is on disk and what travels change at
+//! different times, and neither room sees the other.
+//!
 //! Entries have no length and heads no spare bit: what is to be added needs a new field and a new version.
 
 use super::error::WireError;
