@@ -102,9 +102,12 @@ fn a_full_disk_hurts_one_node_and_a_larger_volume_heals_it() {
         println!("TIME growth of three volumes: {took:.1?}");
         until_answer(place, "orders-2", 201).await;
         place.until_ready(3).await;
-        let set = place.api.get(&place.stateful_set("orders")).await.unwrap_or_default();
-        let template = at(&set, "/spec/volumeClaimTemplates/0/spec/resources/requests/storage");
-        assert_eq!(template, "800Mi", "later nodes get such a volume too");
+        until("later nodes get such a volume too", async || {
+            let set = place.api.get(&place.stateful_set("orders")).await.map_err(|error| format!("{error:?}"))?;
+            let template = at(&set, "/spec/volumeClaimTemplates/0/spec/resources/requests/storage");
+            if template == "800Mi" { Ok(()) } else { Err(template) }
+        })
+        .await;
         assert_eq!(place.pods().await, pods, "no pod was replaced");
         load.finish(place, "full disk, volumes grown", 3).await;
     });
