@@ -118,6 +118,7 @@ async fn node(initialize: bool) -> RunningNode {
         join: Vec::new(),
         store: StoreSettings { cache_bytes: 16 << 20, overlay_bytes: 4 << 20 },
         unreachable_after_ms: STOOD_STILL_MS,
+        databases_share_threads: false,
         renew_when_removed: false,
         compare_every_seconds: 0,
         tombstone_life_ms: 86_400_000,

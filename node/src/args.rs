@@ -64,8 +64,9 @@ pub struct NodeArgs {
     /// Memory for writes that are not yet in a checkpoint, per database, in MiB.
     #[arg(long, env = "COEQUAL_OVERLAY_MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub overlay_mib: u32,
-    /// Threads that serve clients and other nodes; each database has two more of its own. 0 is one for each processor: give
-    /// less where several nodes share a machine.
+    /// Threads that serve clients and other nodes; each database has two more of its own, or one where this is 1: that thread
+    /// runs the databases too, which saves switches of threads, and waits with them for a disk that is slow to read. 0 is one
+    /// for each processor: give less where several nodes share a machine.
     #[arg(long, env = "COEQUAL_WORKER_THREADS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
     pub worker_threads: u32,
     /// Largest document, in bytes (at most 16 MiB).

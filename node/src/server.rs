@@ -96,6 +96,7 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
             overlay_bytes: args.overlay_mib as usize * MIB,
         },
         unreachable_after_ms: args.unreachable_after_ms,
+        databases_share_threads: args.worker_threads == 1,
         renew_when_removed: args.renew_when_removed,
         compare_every_seconds: u64::from(args.compare_every_seconds),
         tombstone_life_ms: args.tombstone_life_seconds.saturating_mul(1_000),

@@ -117,20 +117,25 @@ impl Drop for Local {
 
 const DOCUMENT: &str = "/v1/databases/orders/collections/things/documents/a";
 
-/// What the replicas of a supervisor were told of threads for HTTP and frames.
-fn worker_threads(supervisor: u32) -> Vec<String> {
+/// What each replica of a supervisor was told of threads for HTTP and frames, and whether its databases have others.
+fn threads(supervisor: u32) -> Vec<(String, bool)> {
     let children = std::fs::read_dir("/proc").expect("/proc").filter_map(|process| {
         let path = process.ok()?.path();
         let status = std::fs::read_to_string(path.join("status")).ok()?;
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse::<u32>().ok()?;
-        (parent == supervisor).then(|| std::fs::read(path.join("cmdline")).ok()).flatten()
+        (parent == supervisor).then_some(path)
     });
-    let threads = children.filter_map(|command| {
+    let told = children.filter_map(|path| {
+        let command = std::fs::read(path.join("cmdline")).ok()?;
         let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
         let at = words.iter().position(|word| *word == b"--worker-threads")?;
-        words.get(at + 1).map(|word| String::from_utf8_lossy(word).into_owned())
+        let workers = String::from_utf8_lossy(words.get(at + 1)?).into_owned();
+        let tasks = std::fs::read_dir(path.join("task")).ok()?.flatten();
+        let names: Vec<_> = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).collect();
+        assert!(names.iter().any(|name| name.starts_with("log-orders")), "{names:?}");
+        Some((workers, names.iter().any(|name| name.starts_with("db-orders"))))
     });
-    threads.collect()
+    told.collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,9 +144,10 @@ async fn three_nodes_start_scale_out_and_in_and_find_their_data_again() {
     let mut local = Local::start(free_block());
     local.until_ready(3).await;
     println!("three nodes ready after {:?}", started.elapsed());
-    let threads = worker_threads(local.process.id());
-    let each = std::thread::available_parallelism().map_or(1, |all| (all.get() / 3).max(1)).to_string();
-    assert_eq!(threads, [each.as_str(); 3], "they share the processors evenly, also the one that is started first");
+    let each = std::thread::available_parallelism().map_or(1, |all| (all.get() / 3).max(1));
+    let wanted = vec![(each.to_string(), each > 1); 3];
+    let threads = threads(local.process.id());
+    assert_eq!(threads, wanted, "they share the processors evenly, and one thread runs the databases too");
     assert_eq!(local.client(0).put(DOCUMENT, "{\"x\":1}").await.status, 201);
     println!("first document written after {:?}", started.elapsed());
     let started = Instant::now();

@@ -1,5 +1,6 @@
-//! One thread for each database: events in, one step after the other, effects out. A second thread commits the
-//! log, so that the next batch gathers while the last one is on its way to the disk (group commit).
+//! One loop for each database: events in, one step after the other, effects out. It has a thread of its own, or shares the
+//! one that serves clients where there is only that. Another thread commits the log, so that the next batch gathers while the
+//! last one is on its way to the disk (group commit).
 
 use super::clock::NodeClock;
 use super::priority::yield_to_writers;
@@ -20,6 +21,8 @@ pub const EVENTS_MAX: usize = 65_536;
 const EVENTS_AT_ONCE: usize = 1_024;
 /// Events between two looks at the clock; they take well below a millisecond.
 const EVENTS_PER_LOOK: usize = 32;
+/// After so many milliseconds with the events of one look, others of the same thread have their turn.
+const TURN_MS: u64 = 5;
 /// Lines of batches that are begun between two looks at everything else, so that a single write does not wait for
 /// whole windows of an import.
 const LINES_AT_ONCE: usize = 32;
@@ -112,11 +115,13 @@ pub struct Surroundings {
     pub news: News,
     /// Silence after which a peer counts as unreachable, in milliseconds.
     pub unreachable_after_ms: u64,
+    /// Whether the loop is a task of the caller's runtime instead of a thread of its own.
+    pub shares_thread: bool,
 }
 
 /// Starts a database's threads.
 pub fn spawn(database: DatabaseId, start: ReplicaStart, around: Surroundings) -> std::io::Result<ReplicaHandle> {
-    let Surroundings { network, clock, news, unreachable_after_ms } = around;
+    let Surroundings { network, clock, news, unreachable_after_ms, shares_thread } = around;
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (lines, bulk) = mpsc::channel(EVENTS_MAX);
     let (durable_sender, durable) = mpsc::unbounded_channel();
@@ -152,13 +157,19 @@ pub fn spawn(database: DatabaseId, start: ReplicaStart, around: Surroundings) ->
         viewed_ms: 0,
         unseen: true,
         told: Told::default(),
+        shares_thread,
         sign_of_life_ms: (unreachable_after_ms / 4).clamp(SIGN_OF_LIFE_MS.0, SIGN_OF_LIFE_MS.1),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new().name(format!("db-{name}")).spawn(move || {
-        runtime.block_on(run.run(Inbox { events: inbox, lines: bulk }, durable));
+    let running = async move {
+        run.run(Inbox { events: inbox, lines: bulk }, durable).await;
         let _ = finished_sender.send(true);
-    })?;
+    };
+    if shares_thread {
+        tokio::spawn(running);
+    } else {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        std::thread::Builder::new().name(format!("db-{name}")).spawn(move || runtime.block_on(running))?;
+    }
     Ok(ReplicaHandle {
         events,
         lines,
@@ -171,6 +182,13 @@ pub fn spawn(database: DatabaseId, start: ReplicaStart, around: Surroundings) ->
         stop,
         finished,
     })
+}
+
+/// Clients and other nodes have their turn, where the same thread serves them.
+async fn let_others_run(shares_thread: bool) {
+    if shares_thread {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Whether an event may change a view. What a peer has confirmed may wait for the next one, as it comes with each request.
@@ -278,12 +296,21 @@ struct Inbox {
 }
 
 impl Inbox {
-    /// Waits for events of either lane and takes some of both. Being dropped while it waits loses nothing.
+    /// Waits for events of either lane. Being dropped while it waits loses nothing.
     async fn recv(&mut self, into: &mut Vec<Event>) {
         tokio::select! {
             biased;
             _ = self.events.recv_many(into, EVENTS_AT_ONCE) => {}
             Some(line) = self.lines.recv() => into.push(line),
+        }
+    }
+
+    /// Takes some of both that wait.
+    fn take(&mut self, into: &mut Vec<Event>) {
+        while into.len() < EVENTS_AT_ONCE
+            && let Ok(event) = self.events.try_recv()
+        {
+            into.push(event);
         }
         for _ in 0..LINES_AT_ONCE {
             let Ok(line) = self.lines.try_recv() else { return };
@@ -309,6 +336,7 @@ struct DatabaseLoop {
     /// Something happened since the last view that may be seen in the next.
     unseen: bool,
     told: Told,
+    shares_thread: bool,
     sign_of_life_ms: u64,
 }
 
@@ -323,14 +351,23 @@ impl DatabaseLoop {
                 () = inbox.recv(&mut events) => {}
                 () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
             }
+            // By then there may be more to take.
+            let_others_run(self.shares_thread).await;
+            inbox.take(&mut events);
             self.shared.awake_ms.store(self.clock.now().monotonic_ms, Ordering::Relaxed);
             while let Ok(committed) = durable.try_recv() {
                 self.on_committed(committed);
             }
             let mut now = self.clock.now();
+            let mut began_ms = now.monotonic_ms;
             for (number, event) in events.drain(..).enumerate() {
                 if number % EVENTS_PER_LOOK == 0 {
                     now = self.clock.now();
+                }
+                if now.monotonic_ms - began_ms >= TURN_MS {
+                    let_others_run(self.shares_thread).await;
+                    now = self.clock.now();
+                    began_ms = now.monotonic_ms;
                 }
                 self.unseen |= may_be_seen(&event);
                 self.replica.handle(now, event);

@@ -134,6 +134,7 @@ async fn start_in(path: &std::path::Path, initialize: bool) -> RunningNode {
         join: Vec::new(),
         store: crate::storage::StoreSettings { cache_bytes: 1 << 20, overlay_bytes: 1 << 20 },
         unreachable_after_ms: 1500,
+        databases_share_threads: false,
         renew_when_removed: false,
         compare_every_seconds: 0,
         tombstone_life_ms: 86_400_000,

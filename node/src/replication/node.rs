@@ -36,6 +36,9 @@ pub struct NodeSettings {
     pub store: StoreSettings,
     /// When a silent peer counts as unreachable.
     pub unreachable_after_ms: u64,
+    /// Whether databases run on the threads that serve clients and other nodes: for a node that has one of these, each write
+    /// goes back and forth between them several times, and every time one thread would have to wake the other.
+    pub databases_share_threads: bool,
     /// Whether to come back as a new node after having been removed from the cluster while away.
     pub renew_when_removed: bool,
     /// How often each database is compared with the other nodes' copies, in seconds; 0: never by itself.

@@ -37,6 +37,7 @@ pub async fn start(path: &Path, name: &str, listen: &str, join: Vec<String>) -> 
         join,
         store: StoreSettings { cache_bytes: 16 << 20, overlay_bytes: 4 << 20 },
         unreachable_after_ms: 1500,
+        databases_share_threads: false,
         renew_when_removed: false,
         compare_every_seconds: 0,
         tombstone_life_ms: 86_400_000,
