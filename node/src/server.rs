@@ -8,6 +8,7 @@ use crate::replication::{self, NodeSettings};
 use crate::storage::{DataDirectory, StoreSettings};
 use crate::tls::Tls;
 use anyhow::Context as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -84,23 +85,7 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
     network_settings.tls = tls.clone();
     network_settings.limits.bulk_bytes_per_second = u64::from(args.deploy_mib_per_second) << 20;
     let network = Network::start(network_settings, events_sender).await?;
-    let settings = NodeSettings {
-        name: args.name.clone(),
-        peer_address: args.advertise.clone().unwrap_or_else(|| network.local_address().to_string()),
-        api_address: args.advertise_api.clone().unwrap_or_else(|| api_address.to_string()),
-        initialize: args.initialize,
-        cluster: args.cluster,
-        join: args.join.clone(),
-        store: StoreSettings {
-            cache_bytes: args.cache_mib as usize * MIB,
-            overlay_bytes: args.overlay_mib as usize * MIB,
-        },
-        unreachable_after_ms: args.unreachable_after_ms,
-        databases_share_threads: args.worker_threads == 1,
-        renew_when_removed: args.renew_when_removed,
-        compare_every_seconds: u64::from(args.compare_every_seconds),
-        tombstone_life_ms: args.tombstone_life_seconds.saturating_mul(1_000),
-    };
+    let settings = node_settings(&args, network.local_address(), api_address);
     let stop = stop_signal(args.exit_with_stdin)?;
     let running = replication::start(settings, directory, network, events).await.context("the node could not start")?;
     tracing::info!(name = %args.name, node = %running.service.node_id(), api = %api_address, "node started");
@@ -124,6 +109,27 @@ async fn run(args: NodeArgs) -> anyhow::Result<()> {
     served.context("the HTTP server failed")?;
     anyhow::ensure!(!is_over.is_cancelled(), "this node was removed from its cluster; start it again as a new node");
     Ok(())
+}
+
+/// What the command line says, and where this node listens for other nodes and for clients if it does not.
+fn node_settings(args: &NodeArgs, peers: SocketAddr, api: SocketAddr) -> NodeSettings {
+    NodeSettings {
+        name: args.name.clone(),
+        peer_address: args.advertise.clone().unwrap_or_else(|| peers.to_string()),
+        api_address: args.advertise_api.clone().unwrap_or_else(|| api.to_string()),
+        initialize: args.initialize,
+        cluster: args.cluster,
+        join: args.join.clone(),
+        store: StoreSettings {
+            cache_bytes: args.cache_mib as usize * MIB,
+            overlay_bytes: args.overlay_mib as usize * MIB,
+        },
+        unreachable_after_ms: args.unreachable_after_ms,
+        databases_share_threads: args.worker_threads == 1,
+        renew_when_removed: args.renew_when_removed,
+        compare_every_seconds: u64::from(args.compare_every_seconds),
+        tombstone_life_ms: args.tombstone_life_seconds.saturating_mul(1_000),
+    }
 }
 
 /// The certificates, if there are to be some; they are read again when they change.
