@@ -103,7 +103,7 @@ fn a_full_disk_hurts_one_node_and_a_larger_volume_heals_it() {
         until_answer(place, "orders-2", 201).await;
         place.until_ready(3).await;
         until("later nodes get such a volume too", async || {
-            let set = place.api.get(&place.stateful_set("orders")).await.map_err(|error| format!("{error:?}"))?;
+            let set = place.api.get(&place.stateful_set("orders")).await.ok_or("there is no StatefulSet")?;
             let template = at(&set, "/spec/volumeClaimTemplates/0/spec/resources/requests/storage");
             if template == "800Mi" { Ok(()) } else { Err(template) }
         })
