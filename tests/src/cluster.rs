@@ -48,6 +48,11 @@ pub fn free_port() -> u16 {
         .expect("a free port")
 }
 
+/// Every other node, the first among them, runs its databases on the one thread that serves clients: clusters have both kinds.
+fn threads_of(index: usize) -> [&'static str; 2] {
+    ["--worker-threads", if index.is_multiple_of(2) { "1" } else { "0" }]
+}
+
 impl Node {
     fn new(directory: &std::path::Path, index: usize, join: Vec<String>, extra: &[&str]) -> Self {
         let name = format!("n{index}");
@@ -56,7 +61,7 @@ impl Node {
             name,
             api: format!("127.0.0.1:{}", free_port()),
             peers: format!("127.0.0.1:{}", free_port()),
-            extra: extra.iter().map(|text| (*text).to_owned()).collect(),
+            extra: extra.iter().copied().chain(threads_of(index)).map(str::to_owned).collect(),
             environment: Vec::new(),
             join,
             log: directory.join(format!("n{index}.log")),

@@ -115,13 +115,13 @@ pub struct Surroundings {
     pub news: News,
     /// Silence after which a peer counts as unreachable, in milliseconds.
     pub unreachable_after_ms: u64,
-    /// Whether the loop is a task of the caller's runtime instead of a thread of its own.
-    pub shares_thread: bool,
+    /// Whether the loop is a task of the caller's runtime instead of a thread of its own; outside of one, starting it panics.
+    pub databases_share_threads: bool,
 }
 
-/// Starts a database's threads.
+/// Starts a database's loop, and the thread of its log.
 pub fn spawn(database: DatabaseId, start: ReplicaStart, around: Surroundings) -> std::io::Result<ReplicaHandle> {
-    let Surroundings { network, clock, news, unreachable_after_ms, shares_thread } = around;
+    let Surroundings { network, clock, news, unreachable_after_ms, databases_share_threads } = around;
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (lines, bulk) = mpsc::channel(EVENTS_MAX);
     let (durable_sender, durable) = mpsc::unbounded_channel();
@@ -157,14 +157,14 @@ pub fn spawn(database: DatabaseId, start: ReplicaStart, around: Surroundings) ->
         viewed_ms: 0,
         unseen: true,
         told: Told::default(),
-        shares_thread,
+        databases_share_threads,
         sign_of_life_ms: (unreachable_after_ms / 4).clamp(SIGN_OF_LIFE_MS.0, SIGN_OF_LIFE_MS.1),
     };
     let running = async move {
         run.run(Inbox { events: inbox, lines: bulk }, durable).await;
         let _ = finished_sender.send(true);
     };
-    if shares_thread {
+    if databases_share_threads {
         tokio::spawn(running);
     } else {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -185,8 +185,8 @@ pub fn spawn(database: DatabaseId, start: ReplicaStart, around: Surroundings) ->
 }
 
 /// Clients and other nodes have their turn, where the same thread serves them.
-async fn let_others_run(shares_thread: bool) {
-    if shares_thread {
+async fn let_others_run(databases_share_threads: bool) {
+    if databases_share_threads {
         tokio::task::yield_now().await;
     }
 }
@@ -336,7 +336,7 @@ struct DatabaseLoop {
     /// Something happened since the last view that may be seen in the next.
     unseen: bool,
     told: Told,
-    shares_thread: bool,
+    databases_share_threads: bool,
     sign_of_life_ms: u64,
 }
 
@@ -352,7 +352,7 @@ impl DatabaseLoop {
                 () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
             }
             // By then there may be more to take.
-            let_others_run(self.shares_thread).await;
+            let_others_run(self.databases_share_threads).await;
             inbox.take(&mut events);
             self.shared.awake_ms.store(self.clock.now().monotonic_ms, Ordering::Relaxed);
             while let Ok(committed) = durable.try_recv() {
@@ -365,7 +365,7 @@ impl DatabaseLoop {
                     now = self.clock.now();
                 }
                 if now.monotonic_ms - began_ms >= TURN_MS {
-                    let_others_run(self.shares_thread).await;
+                    let_others_run(self.databases_share_threads).await;
                     now = self.clock.now();
                     began_ms = now.monotonic_ms;
                 }

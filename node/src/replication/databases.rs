@@ -356,7 +356,7 @@ fn open(node: &Arc<Node>, configuration: &Configuration, store: Store) -> Place 
         clock: node.clock,
         news: node.news.clone(),
         unreachable_after_ms: node.settings.unreachable_after_ms,
-        shares_thread: node.settings.databases_share_threads,
+        databases_share_threads: node.settings.databases_share_threads,
     };
     match database_loop::spawn(configuration.uuid, start, around) {
         Ok(handle) => {
